@@ -1,0 +1,1 @@
+"""The Proxy classes that JupyterHub loads by entry point."""
