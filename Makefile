@@ -1,0 +1,44 @@
+# What to run in this checkout.  ci/setup makes what the targets need, outside the tree.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+# One recipe at a time: the targets share machines' cores and ports' worth of programs.
+.NOTPARALLEL:
+
+SETUP := ci/setup
+# More arguments for pytest: make test ARGS="-k browser -x"
+ARGS ?=
+CODE := proxy_plugin ci ci/setup
+RUFF := --config proxy_plugin/pyproject.toml
+
+.PHONY: help setup demo test test-fast conformance lint format clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Set up everything the other targets need, and print the environment
+	@$(SETUP)
+
+demo: ## Run JupyterHub behind two replicas and three etcd members, with a live table
+	@$(SETUP) etcd -- env PYTHONPATH=ci python -m demo
+
+test: ## Run every test, the browser's included
+	@$(SETUP) -- bash -c 'cd proxy_plugin && exec pytest $(ARGS)'
+
+test-fast: ## Run the tests that need no other program
+	@$(SETUP) venv -- bash -c 'cd proxy_plugin && exec pytest -m "not needs_programs" $(ARGS)'
+
+lint: ## Check style and types
+	@$(SETUP) venv -- ruff check $(RUFF) $(CODE)
+	@$(SETUP) venv -- ruff format --check $(RUFF) $(CODE)
+	@$(SETUP) venv -- bash -c 'cd proxy_plugin && exec mypy'
+	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict --python-executable "$$(command -v python)" demo'
+
+format: ## Put the code into the form that lint asks for
+	@$(SETUP) venv -- ruff check --fix $(RUFF) $(CODE)
+	@$(SETUP) venv -- ruff format $(RUFF) $(CODE)
+
+clean: ## Remove what the targets left in the tree (the cache is kept: see ci/setup)
+	@find . -path ./.git -prune -o -type d \( -name __pycache__ -o -name .pytest_cache \
+		-o -name .mypy_cache -o -name .ruff_cache -o -name .hypothesis \) -print0 | xargs -0r rm -rf
+	@rm -rf proxy_plugin/dist proxy_plugin/build
