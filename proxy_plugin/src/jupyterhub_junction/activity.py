@@ -1,0 +1,130 @@
+"""When a server last had data: read from the kernel's connection table, not from requests.
+
+The kernel keeps, for each established TCP connection, how long ago data went each way
+(``tcp_info.tcpi_last_data_sent/recv``, over netlink's INET_DIAG).  So WebSockets count as
+requests do, no request is logged or counted, and a server that refuses connections never looks
+active.  Reading blocks for some milliseconds: call it in a thread.
+
+Two routes with one target share their activity.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from urllib.parse import urlsplit
+
+__all__ = ["Address", "Resolver", "last_data", "newest_by_route"]
+
+#: IP address and port
+Address = tuple[str, int]
+
+_ESTABLISHED = 1 << 1  # TCP_ESTABLISHED, as a set of states
+_INFO = 1 << 1  # INET_DIAG_INFO, as a set of extensions
+
+
+def _sockets_of(pid: int) -> frozenset[int]:
+    """The socket inodes that a process holds."""
+    folder = f"/proc/{pid}/fd"
+    inodes = set()
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return frozenset()
+    for name in names:
+        try:
+            link = os.readlink(f"{folder}/{name}")
+        except OSError:
+            continue
+        found = re.fullmatch(r"socket:\[(\d+)\]", link)
+        if found:
+            inodes.add(int(found[1]))
+    return frozenset(inodes)
+
+
+def last_data(
+    pid: int | None = None, *, clock: Callable[[], float] = time.time
+) -> dict[Address, float]:
+    """When data last went to or came from each peer, in seconds since the epoch.
+
+    Args:
+        pid: count only this process's connections (on a machine of one's own, others connect
+            to the same servers); None counts all of this network namespace.
+
+    Raises:
+        OSError: the kernel has no INET_DIAG, or refuses it.
+    """
+    from pyroute2 import DiagSocket
+
+    wanted = None if pid is None else _sockets_of(pid)
+    newest: dict[Address, float] = {}
+    with DiagSocket() as diag:
+        diag.bind()
+        now = clock()
+        for family in (socket.AF_INET, socket.AF_INET6):
+            rows = diag.get_sock_stats(family=family, states=_ESTABLISHED, extensions=_INFO)
+            for row in rows:
+                if wanted is not None and row["idiag_inode"] not in wanted:
+                    continue
+                info = row.get_attr("INET_DIAG_INFO")
+                if info is None:
+                    continue
+                idle = min(info["tcpi_last_data_sent"], info["tcpi_last_data_recv"]) / 1000
+                host = row["idiag_dst"]
+                if host.startswith("::ffff:"):
+                    host = host[7:]
+                address = (host, row["idiag_dport"])
+                newest[address] = max(newest.get(address, 0.0), now - idle)
+    return newest
+
+
+class Resolver:
+    """The addresses behind targets, looked up once a minute at most; blocks on a lookup."""
+
+    LIMIT = 100_000
+    TTL = 60.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: dict[str, tuple[float, tuple[Address, ...]]] = {}
+
+    def addresses(self, target: str) -> Iterable[Address]:
+        """The addresses that connections to a target may have; none if it has no name now."""
+        known = self._known.get(target)
+        now = self._clock()
+        if known is not None and known[0] > now:
+            return known[1]
+        url = urlsplit(target)
+        found: tuple[Address, ...] = ()
+        if url.scheme in ("http", "https") and url.hostname:
+            port = url.port or (443 if url.scheme == "https" else 80)
+            try:
+                rows = socket.getaddrinfo(url.hostname, port, type=socket.SOCK_STREAM)
+                found = tuple({(str(row[4][0]), port) for row in rows})
+            except OSError:
+                found = ()
+        if len(self._known) >= self.LIMIT:
+            self._known.clear()
+        self._known[target] = (now + self.TTL, found)
+        return found
+
+
+def newest_by_route(
+    targets: Mapping[str, str], resolver: Resolver, pid: int | None
+) -> dict[str, float]:
+    """When each route last had data, in seconds since the epoch; blocks.
+
+    Args:
+        targets: target by routespec.
+        pid: see :func:`last_data`.
+    """
+    data = last_data(pid)
+    newest = {}
+    for routespec, target in targets.items():
+        times = [data[address] for address in resolver.addresses(target) if address in data]
+        if times:
+            newest[routespec] = max(times)
+    return newest
