@@ -1,0 +1,241 @@
+"""What the forwarder's connections to clients and to servers have in common.
+
+Invariants:
+
+* A connection whose writes are not taken stops the reading of the one they come from, so
+  nothing is held beyond the limits.
+* Every wait has a deadline, looked after by one timer for all connections; an established
+  WebSocket, a response being waited for and a transfer that moves have none.
+* A peer that vanished without a word is found by TCP keepalive, not by a timer on idleness.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import cast
+
+__all__ = ["Connection", "Limits", "Registry"]
+
+_NEVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much the forwarder holds, and how long it waits; bytes and seconds.
+
+    Attributes:
+        header_bytes: the greatest head of a request or response.
+        buffer_bytes: what a connection may hold in each direction before its source is paused
+            (one read of up to 256 KiB may come on top).
+        connections: clients served at once; one more is answered 503.
+        idle_per_target: connections kept open to one server while unused.
+        header_timeout: from the first byte of a request's head to its end; for the TLS
+            handshake too.
+        keepalive_timeout: for the next request on a connection.
+        connect_timeout: for a connection to a server, TLS included.
+        backend_idle: how long an unused connection to a server is kept.
+        error_page_timeout: for the hub's error page, all of it.
+        stall_timeout: a receiver that takes nothing of what is held for it.
+        half_closed_timeout: a WebSocket's connection of which one side has ended and the
+            other says nothing.
+        linger: for a client to read an answer before its connection is closed on it.
+    """
+
+    header_bytes: int = 64 * 1024
+    buffer_bytes: int = 128 * 1024
+    connections: int = 20_000
+    idle_per_target: int = 32
+    header_timeout: float = 60.0
+    keepalive_timeout: float = 120.0
+    connect_timeout: float = 10.0
+    backend_idle: float = 60.0
+    error_page_timeout: float = 10.0
+    stall_timeout: float = 3600.0
+    half_closed_timeout: float = 60.0
+    linger: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value < 0 or (value == 0 and name != "idle_per_target"):
+                raise ValueError(f"{name} is {value}: it must be more than 0")
+
+    @property
+    def tick(self) -> float:
+        """How often deadlines are looked at."""
+        times = [value for value in asdict(self).values() if isinstance(value, float)]
+        return float(max(0.01, min(1.0, min(times) / 4)))
+
+
+class Registry:
+    """All connections of a forwarder, and the timer for their deadlines."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def now(self) -> float:
+        """The loop's clock, in seconds."""
+        return self.loop.time()
+
+    def add(self, connection: Connection) -> None:
+        self.connections.add(connection)
+        self._empty.clear()
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.limits.tick, self._sweep)
+
+    def discard(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
+
+    async def wait_empty(self) -> None:
+        """Return once there is no connection."""
+        await self._empty.wait()
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = self.now()
+        for connection in tuple(self.connections):
+            if connection.stalled < now:
+                connection.transport.abort()
+            elif connection.deadline < now:
+                connection.deadline = _NEVER
+                connection.expired()
+        if self.connections:
+            self._timer = self.loop.call_later(self.limits.tick, self._sweep)
+
+
+class Connection(asyncio.Protocol):
+    """One TCP, TLS or unix connection.
+
+    Attributes:
+        peer: the connection that this one's data goes to and comes from, while there is one.
+        deadline: when :meth:`expired` is called, on the loop's clock.
+        stalled: when the connection is dropped unless what it holds has been taken.
+        write_paused: it holds as much as it may.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.peer: Connection | None = None
+        self.deadline = _NEVER
+        self.stalled = _NEVER
+        self.write_paused = False
+        self.is_open = False
+        self._tunnel: Callable[[], None] | None = None
+        self._ended = False
+
+    @property
+    def tunnelling(self) -> bool:
+        """Whether bytes go through as they are."""
+        return self._tunnel is not None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.is_open = True
+        self.transport.set_write_buffer_limits(self.registry.limits.buffer_bytes)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            with contextlib.suppress(AttributeError, OSError):  # not on every system
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+        self.registry.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
+        self.registry.discard(self)
+        peer, self.peer = self.peer, None
+        if peer is not None:
+            peer.peer = None
+            if self.tunnelling:
+                peer.close(self.registry.limits.half_closed_timeout)
+
+    def write(self, data: bytes) -> None:
+        """Send, unless the connection is on its way out."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def wait(self, seconds: float | None) -> None:
+        """Set the deadline; None for none."""
+        self.deadline = _NEVER if seconds is None else self.registry.now() + seconds
+
+    def expired(self) -> None:
+        """The deadline has passed."""
+        self.transport.abort()
+
+    def close(self, patience: float) -> None:
+        """Close once what is held has been sent, or dropped ``patience`` seconds later."""
+        self.wait(patience)
+        self.transport.close()
+
+    def couple(self, peer: Connection) -> None:
+        """Let each side's reading wait for the other's writing."""
+        self.peer, peer.peer = peer, self
+        for source, sink in ((self, peer), (peer, self)):
+            if sink.write_paused:
+                source.transport.pause_reading()
+            else:
+                source.transport.resume_reading()
+
+    def uncouple(self) -> None:
+        """Undo :meth:`couple`; both sides read again."""
+        peer, self.peer = self.peer, None
+        self.transport.resume_reading()
+        if peer is not None:
+            peer.peer = None
+            peer.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self.stalled = self.registry.now() + self.registry.limits.stall_timeout
+        if self.peer is not None:
+            self.peer.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        self.stalled = _NEVER
+        if self.peer is not None:
+            self.peer.transport.resume_reading()
+
+    def tunnel(self, peer: Connection, on_data: Callable[[], None]) -> None:
+        """From now on pass bytes both ways as they are; ``on_data`` is called for each lot."""
+        for side in (self, peer):
+            side.wait(None)
+            side._tunnel = on_data
+        self.couple(peer)
+
+    def relay(self, data: bytes) -> None:
+        """Pass bytes through the tunnel."""
+        peer = self.peer
+        if peer is None or self._tunnel is None:
+            return
+        peer.write(data)
+        self._tunnel()
+        if peer._ended:
+            peer.wait(self.registry.limits.half_closed_timeout)
+
+    def eof_received(self) -> bool:
+        peer = self.peer
+        if not self.tunnelling or peer is None:
+            return False
+        self._ended = True
+        # TLS has no half-closed state: asyncio closes such a transport whatever is said here
+        over_tls = self.transport.get_extra_info("ssl_object") is not None
+        if over_tls or peer._ended or not peer.transport.can_write_eof():
+            return False
+        if not peer.transport.is_closing():
+            peer.transport.write_eof()
+        self.wait(self.registry.limits.half_closed_timeout)
+        return True
