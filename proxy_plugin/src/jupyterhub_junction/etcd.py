@@ -26,7 +26,8 @@ import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
-from .etcd_http import Gateway, Json, Password, RpcError, Stream, Transport, cancelled
+from .etcd_errors import Json, RpcError, Transport, cancelled
+from .etcd_http import Gateway, Password, Stream
 from .store import (
     Batch,
     Compacted,

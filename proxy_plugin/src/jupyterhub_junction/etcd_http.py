@@ -12,12 +12,12 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import os
 import random
 import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -28,14 +28,25 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from .store import Compacted, StoreError, StoreRefused, StoreUnavailable
+from .etcd_errors import (
+    NOT_FOUND,
+    Json,
+    RpcError,
+    Transport,
+    cancelled,
+    explain,
+    parse,
+    reason,
+    rpc_error,
+)
+from .etcd_tls import TlsFiles
+from .store import StoreRefused, StoreUnavailable
 
-__all__ = ["Gateway", "Json", "Password", "RpcError", "Stream", "Transport", "cancelled"]
+__all__ = ["Gateway", "Password", "Stream"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Json = dict[str, Any]
 #: the password itself, the file that holds it (read at each sign-in), or a function that gives it
 Password = str | Path | Callable[[], str]
 
@@ -45,108 +56,6 @@ _SET_ASIDE = 5.0
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 #: an endpoint gets half of the time left, but not less than this, in seconds
 _SHORTEST_TRY = 1.0
-
-# gRPC status codes (google.golang.org/grpc/codes)
-_INVALID_ARGUMENT, _DEADLINE_EXCEEDED, _NOT_FOUND, _PERMISSION_DENIED = 3, 4, 5, 7
-_OUT_OF_RANGE, _UNAUTHENTICATED = 11, 16
-
-
-class RpcError(Exception):
-    """etcd's own answer that a call failed (etcd's api/v3rpc/rpctypes/error.go lists them)."""
-
-    def __init__(self, endpoint: str, code: int, message: str) -> None:
-        super().__init__(f"{endpoint}: {message}")
-        self.endpoint = endpoint
-        self.code = code
-        self.message = message.removeprefix("etcdserver: ")
-
-    @property
-    def sign_in_again(self) -> bool:
-        """The token ran out, or users and roles changed since it was given, or there is none."""
-        return (
-            self.code == _UNAUTHENTICATED
-            or "invalid auth token" in self.message
-            or "revision of auth store is old" in self.message
-            or "user name is empty" in self.message
-        )
-
-    @property
-    def transient(self) -> bool:
-        """Another endpoint, or the same one a little later, may answer."""
-        if "database space exceeded" in self.message:
-            return False
-        return self.code not in (
-            _INVALID_ARGUMENT,
-            _NOT_FOUND,
-            _PERMISSION_DENIED,
-            _OUT_OF_RANGE,
-            9,  # failed precondition
-            _UNAUTHENTICATED,
-        )
-
-    def as_store_error(self, user: str | None) -> StoreError:
-        """The error of :mod:`store` that tells what to mend."""
-        where, what = f"etcd at {self.endpoint}", self.message
-        if self.code == _OUT_OF_RANGE and "compacted" in what:
-            return Compacted(f"{where}: {what}")
-        if self.transient:
-            return StoreUnavailable(f"{where}: {what}")
-        if "user name is empty" in what or (self.sign_in_again and user is None):
-            return StoreRefused(f"{where} wants a user and a password: none are configured")
-        if "authentication failed" in what or "user name not found" in what:
-            return StoreRefused(f"{where} refuses user {user!r}: the user or the password is wrong")
-        if self.code == _PERMISSION_DENIED:
-            return StoreRefused(
-                f"{where}: user {user!r} has no permission for this: grant its role the keys"
-            )
-        if "database space exceeded" in what:
-            return StoreRefused(
-                f"{where} is full: compact and defragment it, then disarm its NOSPACE alarm"
-            )
-        return StoreRefused(f"{where}: {what}")
-
-
-class Transport(Exception):
-    """An endpoint could not be talked to; ``refused`` when it will not be better later."""
-
-    def __init__(self, endpoint: str, what: str, *, refused: bool = False) -> None:
-        super().__init__(f"{endpoint}: {what}")
-        self.refused = refused
-
-
-class _Tls:
-    """The TLS context of the files given, made anew when a file changes (a renewed certificate)."""
-
-    def __init__(self, ca: str | None, cert: str | None, key: str | None) -> None:
-        if (cert is None) != (key is None):
-            raise StoreRefused("etcd's client certificate and key go together: one is missing")
-        self.ca, self._cert, self._key = ca, cert, key
-        self.has_cert = cert is not None
-        self._files = [name for name in (ca, cert, key) if name is not None]
-        self._stamp: list[tuple[int, int, int]] | None = None
-        self._context: ssl.SSLContext | None = None
-
-    def context(self) -> ssl.SSLContext:
-        try:
-            stamp = [
-                (s.st_mtime_ns, s.st_size, s.st_ino) for s in (os.stat(f) for f in self._files)
-            ]
-            if self._context is not None and stamp == self._stamp:
-                return self._context
-            context = ssl.create_default_context(cafile=self.ca)
-            if self._cert is not None:
-                context.load_cert_chain(self._cert, self._key)
-        except (OSError, ssl.SSLError, ValueError) as error:
-            # While certificate and key are being replaced they may not fit for a moment.
-            if self._context is not None:
-                log.warning("etcd's new TLS files cannot be used yet: %s", error)
-                return self._context
-            files = ", ".join(self._files)
-            raise StoreRefused(
-                f"the TLS files for etcd ({files}) cannot be used: {error}"
-            ) from None
-        self._stamp, self._context = stamp, context
-        return context
 
 
 class Stream:
@@ -178,7 +87,7 @@ class Stream:
             try:
                 chunk = await self._response.content.readany()
             except (aiohttp.ClientError, OSError) as error:
-                raise Transport(self.endpoint, f"the stream broke: {_reason(error)}") from None
+                raise Transport(self.endpoint, f"the stream broke: {reason(error)}") from None
             if not chunk and self._response.content.at_eof():
                 raise Transport(self.endpoint, "the stream ended")
             head, *parts = chunk.split(b"\n")
@@ -187,9 +96,9 @@ class Stream:
                 if self._rest.strip():
                     self._lines.append(bytes(self._rest))
                 self._rest = bytearray(part)
-        message = _object(self.endpoint, self._response, self._lines.popleft())
+        message = parse(self.endpoint, self._response, self._lines.popleft())
         if "error" in message:
-            raise _rpc_error(self.endpoint, message["error"])
+            raise rpc_error(self.endpoint, message["error"])
         result = message.get("result")
         return result if isinstance(result, dict) else message
 
@@ -229,7 +138,7 @@ class Gateway:
         self.username = username
         self.timeout = timeout
         self._password = password
-        self._tls = _Tls(*(None if f is None else os.fspath(f) for f in (ca, cert, key)))
+        self._tls = TlsFiles(*(None if f is None else os.fspath(f) for f in (ca, cert, key)))
         # Clients that share a list of endpoints spread over them.
         self._current = random.randrange(len(self.endpoints))  # noqa: S311
         self._set_aside: dict[str, float] = {}
@@ -316,7 +225,7 @@ class Gateway:
                     failures[endpoint] = error
                 except RpcError as error:
                     if not error.transient:
-                        if error.code == _NOT_FOUND:
+                        if error.code == NOT_FOUND:
                             raise
                         raise error.as_store_error(self.username) from None
                     failures[endpoint] = error
@@ -324,7 +233,8 @@ class Gateway:
                     self._answered(endpoint)
                     return result
                 self._failed(endpoint)
-            if all(isinstance(f, Transport) and f.refused for f in failures.values()):
+            refused = [f for f in failures.values() if isinstance(f, Transport) and f.refused]
+            if len(refused) == len(self.endpoints):
                 raise StoreRefused(f"etcd cannot be used: {_sentence(failures)}")
             if clock() + pause >= deadline:
                 raise StoreUnavailable(f"no etcd endpoint answers: {_sentence(failures)}")
@@ -361,7 +271,14 @@ class Gateway:
             if not error.sign_in_again:
                 raise
         # Signed in where the call goes: a token from a member that runs ahead is unknown here.
-        return await do(_authorization(await self._sign_in(endpoint, token)))
+        try:
+            return await do(_authorization(await self._sign_in(endpoint, token)))
+        except RpcError as error:
+            if error.sign_in_again:
+                raise Transport(
+                    endpoint, f"a new sign-in is not good yet: {error.message}"
+                ) from None
+            raise
 
     async def _sign_in(self, endpoint: str, stale: str | None) -> str:
         async with self._signing_in:
@@ -406,16 +323,18 @@ class Gateway:
 
     async def _post(self, endpoint: str, path: str, body: Json, headers: Mapping[str, str]) -> Json:
         try:
-            response = await self._request(endpoint, path, headers, json.dumps(body).encode())
+            # As a file: aiohttp sends it in pieces, so that a large one does not hold up the loop.
+            data = io.BytesIO(json.dumps(body).encode())
+            response = await self._request(endpoint, path, headers, data)
             async with response:
                 text = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise self._explain(endpoint, error) from None
-        answer = _object(endpoint, response, text)
+        answer = parse(endpoint, response, text)
         if "error" in answer and isinstance(answer["error"], dict):
-            raise _rpc_error(endpoint, answer["error"])
+            raise rpc_error(endpoint, answer["error"])
         if response.status != 200:
-            raise _rpc_error(endpoint, answer)
+            raise rpc_error(endpoint, answer)
         return answer
 
     async def _open(
@@ -439,7 +358,7 @@ class Gateway:
         try:
             _keep_tcp_alive(response)
             if response.status != 200:
-                raise _rpc_error(endpoint, _object(endpoint, response, await response.read()))
+                raise rpc_error(endpoint, parse(endpoint, response, await response.read()))
             stream.first = await stream.next()
             if stream.first.get("canceled") and "cancel_reason" in stream.first:
                 raise cancelled(endpoint, str(stream.first["cancel_reason"]))
@@ -449,43 +368,7 @@ class Gateway:
         return stream
 
     def _explain(self, endpoint: str, error: Exception) -> Transport:
-        """Say what is wrong with the way to an endpoint, and what to mend."""
-        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            cause = error.certificate_error
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            if "ostname mismatch" in cause.verify_message or "IP address" in cause.verify_message:
-                what = f"its certificate is for another name ({cause.verify_message.rstrip('.')})"
-            else:
-                what = (
-                    f"its certificate is not trusted ({cause.verify_message}):"
-                    f" check the CA file {self._tls.ca or '(none given)'}"
-                )
-            return Transport(endpoint, what, refused=True)
-        text = _reason(cause)
-        if isinstance(cause, socket.gaierror):
-            return Transport(endpoint, "its name is not known: check the address")
-        if isinstance(cause, ConnectionRefusedError):
-            return Transport(endpoint, "connection refused: check the address, and that etcd runs")
-        if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
-            return Transport(endpoint, "it does not speak TLS: use http://", refused=True)
-        if any(f"ALERT_{why}" in text for why in _CERTIFICATE_ALERTS):
-            what = "it does not trust the client certificate: check it, and etcd's CA"
-            if not self._tls.has_cert:
-                what = "it wants a client certificate: none is configured"
-            return Transport(endpoint, what, refused=True)
-        return Transport(endpoint, text)
-
-
-#: TLS alerts about the client's certificate, as OpenSSL names them
-_CERTIFICATE_ALERTS = (
-    "CERTIFICATE_REQUIRED",
-    "BAD_CERTIFICATE",
-    "UNKNOWN_CA",
-    "CERTIFICATE_UNKNOWN",
-    "CERTIFICATE_EXPIRED",
-    "HANDSHAKE_FAILURE",
-)
+        return explain(endpoint, error, ca=self._tls.ca, has_cert=self._tls.has_cert)
 
 
 def _base_url(endpoint: str) -> str:
@@ -504,51 +387,6 @@ def _base_url(endpoint: str) -> str:
 
 def _authorization(token: str) -> dict[str, str]:
     return {"Authorization": token} if token else {}
-
-
-def _object(endpoint: str, response: aiohttp.ClientResponse, text: bytes) -> Json:
-    with suppress(ValueError):
-        answer = json.loads(text)
-        if isinstance(answer, dict):
-            return answer
-    if b"HTTP request to an HTTPS server" in text:
-        raise Transport(endpoint, "it speaks TLS: use https://", refused=True)
-    raise Transport(
-        endpoint,
-        f"it does not answer as etcd's gateway does (HTTP {response.status},"
-        f" {response.content_type}): check the address",
-        # What stands in front of an etcd answers 502 to 504 while etcd is away.
-        refused=response.status < 500,
-    )
-
-
-def _rpc_error(endpoint: str, error: Any) -> Exception:
-    if not isinstance(error, dict):
-        return RpcError(endpoint, 2, str(error))
-    code = error.get("grpc_code", error.get("code", 2))
-    message = str(error.get("message") or error.get("error") or "unknown error")
-    if code == 12 or (code == _NOT_FOUND and message == "Not Found"):
-        # The gateway's own 404; etcd's have etcd's words.
-        return Transport(endpoint, "it has no etcd v3 gateway there: check it", refused=True)
-    return RpcError(endpoint, int(code or 2), message)
-
-
-def cancelled(endpoint: str, reason: str) -> RpcError:
-    """The error behind a watch's ``cancel_reason``, which has no code but etcd's words."""
-    code = 14
-    if "permission denied" in reason:
-        code = _PERMISSION_DENIED
-    elif "auth token" in reason:
-        code = _UNAUTHENTICATED
-    elif "auth store is old" in reason or "user name is empty" in reason:
-        code = _INVALID_ARGUMENT
-    elif "compacted" in reason:
-        code = _OUT_OF_RANGE
-    return RpcError(endpoint, code, reason.partition("desc = ")[2] or reason)
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _sentence(failures: Mapping[str, Exception]) -> str:

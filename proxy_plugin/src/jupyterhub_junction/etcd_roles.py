@@ -14,7 +14,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 
-from .etcd_http import Gateway, Json, RpcError
+from .etcd_errors import Json, RpcError
+from .etcd_http import Gateway
 from .store import StoreRefused
 
 __all__ = ["AGENT_ROLE", "HUB_ROLE", "set_up_roles"]

@@ -272,14 +272,19 @@ class MemoryStore(Store):
                 events = tuple(e for e in batch.events if e.key.startswith(prefixes))
                 if events:
                     yield Batch(batch.cluster_id, batch.revision, events)
-            async with memory.changed:
-                await memory.changed.wait_for(
-                    lambda: (
-                        memory.revision >= revision
-                        or memory.cluster_id != cluster_id
-                        or not self.available
-                    )
+            await self._changed(revision, cluster_id)
+
+    async def _changed(self, revision: int, cluster_id: str) -> None:
+        """Wait until there is something for a watch that has seen all before ``revision``."""
+        memory = self._memory
+        async with memory.changed:
+            await memory.changed.wait_for(
+                lambda: (
+                    memory.revision >= revision
+                    or memory.cluster_id != cluster_id
+                    or not self.available
                 )
+            )
 
     async def lease(self, ttl: float) -> int:
         self._check()

@@ -107,7 +107,7 @@ class EtcdCluster:
         self.members: list[Member] = []
         self.certificates: Certificates | None = None
         self._tls = tls
-        self._token = "junction-0"
+        self._generation = 0
         self._has_users = False
 
     async def __aenter__(self) -> Self:
@@ -148,10 +148,10 @@ class EtcdCluster:
         return EtcdStore(endpoints, **options)
 
     async def start(self) -> None:
-        """Start all members and wait until they have a leader; ports taken meanwhile are changed."""
+        """Start all members and wait until they have a leader."""
         if self._tls and self.certificates is None:
             self.certificates = make_certificates(self.directory / "tls")
-        for attempt in range(5):
+        for attempt in range(5):  # a port may be taken before etcd has it
             ports = free_ports(2 * self.size)
             self.members = [
                 Member(f"etcd-{n}", ports[2 * n], ports[2 * n + 1], self.directory / f"etcd-{n}")
@@ -187,7 +187,7 @@ class EtcdCluster:
             f"--initial-advertise-peer-urls={peer}",
             "--initial-cluster="
             + ",".join(f"{m.name}=http://127.0.0.1:{m.peer_port}" for m in self.members),
-            f"--initial-cluster-token={self._token}",
+            f"--initial-cluster-token=junction-{self._generation}",
             f"--initial-cluster-state={state}",
             # bcrypt's cost is there for stolen databases; here it would only slow sign-ins.
             "--bcrypt-cost=4",
@@ -264,8 +264,7 @@ class EtcdCluster:
         self.kill_all()
         for member in self.members:
             shutil.rmtree(member.data)
-        generation = int(self._token.rpartition("-")[2]) + 1
-        self._token = f"junction-{generation}"
+        self._generation += 1
         for number in range(self.size):
             self.launch(number)
         self._has_users = False
@@ -314,8 +313,7 @@ class EtcdCluster:
         self.kill_all()
         for member in self.members:
             shutil.rmtree(member.data)
-        generation = int(self._token.rpartition("-")[2]) + 1
-        self._token = f"junction-{generation}"
+        self._generation += 1
         for member in self.members:
             await _run(
                 etcd_program("etcdutl"),
@@ -327,7 +325,7 @@ class EtcdCluster:
                 f"--initial-advertise-peer-urls=http://127.0.0.1:{member.peer_port}",
                 "--initial-cluster="
                 + ",".join(f"{m.name}=http://127.0.0.1:{m.peer_port}" for m in self.members),
-                f"--initial-cluster-token={self._token}",
+                f"--initial-cluster-token=junction-{self._generation}",
             )
         for number in range(self.size):
             self.launch(number)
