@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-# One recipe at a time: the targets share machines' cores and ports' worth of programs.
+# One recipe at a time: each of them uses all the cores there are.
 .NOTPARALLEL:
 
 SETUP := ci/setup
@@ -28,6 +28,11 @@ test: ## Run every test, the browser's included
 test-fast: ## Run the tests that need no other program
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && exec pytest -m "not needs_programs" $(ARGS)'
 
+conformance: ## Run the common suite on every proxy, and write its table to build/conformance
+	@$(SETUP) venv etcd chp -- bash -c 'cd proxy_plugin && exec pytest \
+		-p jupyterhub_junction.conformance.plugin tests/conformance \
+		--conformance-report ../build/conformance $(ARGS)'
+
 lint: ## Check style and types
 	@$(SETUP) venv -- ruff check $(RUFF) $(CODE)
 	@$(SETUP) venv -- ruff format --check $(RUFF) $(CODE)
@@ -41,4 +46,4 @@ format: ## Put the code into the form that lint asks for
 clean: ## Remove what the targets left in the tree (the cache is kept: see ci/setup)
 	@find . -path ./.git -prune -o -type d \( -name __pycache__ -o -name .pytest_cache \
 		-o -name .mypy_cache -o -name .ruff_cache -o -name .hypothesis \) -print0 | xargs -0r rm -rf
-	@rm -rf proxy_plugin/dist proxy_plugin/build
+	@rm -rf build proxy_plugin/dist proxy_plugin/build

@@ -12,8 +12,6 @@ folder = Path(os.environ["DEMO_FOLDER"])
 c.JupyterHub.proxy_class = "junction"
 c.JupyterHub.bind_url = os.environ["DEMO_ADDRESS"]
 c.TraefikEtcdProxy.etcd_endpoints = os.environ["DEMO_ETCD"].split(",")
-# The replicas run on their own: the hub neither starts nor ends them.
-c.TraefikEtcdProxy.should_start = False
 
 c.JupyterHub.hub_bind_url = os.environ["DEMO_HUB"]
 c.JupyterHub.db_url = f"sqlite:///{folder}/hub.sqlite"
@@ -29,4 +27,4 @@ c.SimpleLocalProcessSpawner.home_dir_template = f"{folder}/home/{{username}}"
 c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
 c.Spawner.args = ["--allow-root"] if os.geteuid() == 0 else []
 c.Spawner.default_url = "/lab"
-c.Spawner.env_keep = [*os.environ.get("DEMO_ENV_KEEP", "PATH LANG LC_ALL").split(), "JUNCTION_DEMO"]
+c.Spawner.env_keep = ["PATH", "LANG", "LC_ALL", "JUNCTION_DEMO"]
