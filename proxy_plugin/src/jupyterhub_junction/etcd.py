@@ -18,7 +18,6 @@ that ended with :class:`StoreUnavailable` may still have been done, or be done s
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import math
 import os
@@ -26,15 +25,16 @@ import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
+from .etcd_codec import Codec, batches, head
 from .etcd_errors import Json, RpcError, Transport, cancelled
-from .etcd_http import Gateway, Password, Stream
+from .etcd_http import Gateway, Password
+from .etcd_stream import Stream
 from .store import (
     Batch,
     Compacted,
     Delete,
     Event,
     Exists,
-    Item,
     Put,
     Snapshot,
     Store,
@@ -110,14 +110,17 @@ class EtcdStore(Store):
             timeout=timeout,
         )
         self.prefix = prefix
+        self._codec = Codec(prefix)
         self.max_operations = max_operations
         self._silence = silence
 
     # -- keys ----------------------------------------------------------------------------------
 
     async def read(self, *prefixes: str) -> Snapshot:
-        answer = await self._txn({"success": [self._range(prefix) for prefix in prefixes]})
-        return Snapshot(*_head(answer), self._items(answer.get("responses", [])))
+        answer = await self._txn(
+            {"success": [self._codec.range_request(prefix) for prefix in prefixes]}
+        )
+        return Snapshot(*head(answer), self._codec.items(answer.get("responses", [])))
 
     async def write(
         self,
@@ -129,24 +132,24 @@ class EtcdStore(Store):
         keys = {operation.key for operation in operations}
         if len(keys) != len(operations):
             raise StoreError("a key stands twice in one transaction")
-        requests = [self._operation(operation) for operation in operations]
+        requests = [self._codec.operation(operation) for operation in operations]
         answer = await self._txn(
             {
                 "compare": [
                     {
-                        "key": self._key(guard.key),
+                        "key": self._codec.encode(guard.key),
                         "target": "VERSION",
                         "result": "GREATER",
                         "version": "0",
                     }
                     for guard in guards
                 ],
-                "success": requests + [self._range(prefix) for prefix in read],
+                "success": requests + [self._codec.range_request(prefix) for prefix in read],
             }
         )
         done = bool(answer.get("succeeded", False))
-        items = self._items(answer.get("responses", [])[len(requests) :]) if done else ()
-        return Written(*_head(answer), done, items)
+        items = self._codec.items(answer.get("responses", [])[len(requests) :]) if done else ()
+        return Written(*head(answer), done, items)
 
     async def _txn(self, body: Json) -> Json:
         try:
@@ -165,14 +168,14 @@ class EtcdStore(Store):
         while nothing changes, for etcd's word that nothing did.
         """
         create = {
-            **self._covering(prefixes),
+            **self._codec.covering(prefixes),
             "start_revision": str(revision),
             "progress_notify": True,
             "fragment": True,
         }
         try:
             async with self.gateway.stream("/v3/watch", {"create_request": create}) as stream:
-                cluster_id, current = _head(stream.first)
+                cluster_id, current = head(stream.first)
                 if current < revision - 1:
                     await self._check_history(revision)
                 last = revision - 1
@@ -181,16 +184,16 @@ class EtcdStore(Store):
                 while True:
                     message = await self._next(stream)
                     _check_cancelled(stream.endpoint, message)
-                    events += self._events(message)
+                    events += self._codec.events(message)
                     if message.get("fragment"):
                         continue
                     if not events:
                         # A progress notification: all up to its revision has been sent.
-                        if (now := _head(message)[1]) > last:
+                        if (now := head(message)[1]) > last:
                             last = now
                             yield Batch(cluster_id, last)
                         continue
-                    for batch in _batches(cluster_id, events):
+                    for batch in batches(cluster_id, events):
                         if batch.revision <= last:
                             raise StoreUnavailable(
                                 f"etcd at {stream.endpoint} sent revision {batch.revision}"
@@ -226,8 +229,8 @@ class EtcdStore(Store):
             )
 
     async def _current_revision(self) -> int:
-        body = {"key": self._key("-"), "count_only": True}
-        return _head(await self.gateway.call("/v3/kv/range", body))[1]
+        body = {"key": self._codec.encode("-"), "count_only": True}
+        return head(await self.gateway.call("/v3/kv/range", body))[1]
 
     # -- leases --------------------------------------------------------------------------------
 
@@ -260,7 +263,7 @@ class EtcdStore(Store):
         """
         answer = await self.gateway.call("/v3/maintenance/status", {})
         version = str(answer.get("version", ""))
-        numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+        numbers = tuple(int(number) for number in [*re.findall(r"\d+", version), 0, 0, 0][:3])
         if numbers[:2] < OLDEST:
             raise StoreRefused(
                 f"etcd {version or '(no version)'} is too old: 3.4 or newer is needed"
@@ -303,91 +306,6 @@ class EtcdStore(Store):
 
     async def close(self) -> None:
         await self.gateway.close()
-
-    # -- encoding ------------------------------------------------------------------------------
-
-    def _key(self, key: str) -> str:
-        return _base64(_bytes(self.prefix + key))
-
-    def _range(self, prefix: str) -> Json:
-        return {"request_range": self._covering((prefix,))}
-
-    def _covering(self, prefixes: Sequence[str]) -> Json:
-        """The smallest range of keys that holds all prefixes."""
-        if not prefixes:
-            raise ValueError("no prefix is given")
-        keys = [_bytes(self.prefix + prefix) for prefix in prefixes]
-        ends = [_range_end(key) for key in keys]
-        end = _ALL if _ALL in ends else max(ends)
-        return {"key": _base64(min(keys) or _ALL), "range_end": _base64(end)}
-
-    def _operation(self, operation: Put | Delete) -> Json:
-        if isinstance(operation, Delete):
-            return {"request_delete_range": {"key": self._key(operation.key)}}
-        put = {"key": self._key(operation.key), "value": _base64(operation.value)}
-        if operation.lease:
-            put["lease"] = str(operation.lease)
-        return {"request_put": put}
-
-    def _name(self, key: str) -> str:
-        return base64.b64decode(key).decode("utf-8", "surrogateescape")[len(self.prefix) :]
-
-    def _items(self, responses: Iterable[Json]) -> tuple[Item, ...]:
-        return tuple(
-            Item(
-                self._name(pair["key"]),
-                base64.b64decode(pair.get("value", "")),
-                int(pair["mod_revision"]),
-                int(pair.get("lease", 0)),
-            )
-            for response in responses
-            for pair in response.get("response_range", {}).get("kvs", ())
-        )
-
-    def _events(self, message: Json) -> list[Event]:
-        return [
-            Event(
-                self._name(event["kv"]["key"]),
-                None
-                if event.get("type") == "DELETE"
-                else base64.b64decode(event["kv"].get("value", "")),
-                int(event["kv"]["mod_revision"]),
-            )
-            for event in message.get("events", ())
-        ]
-
-
-#: as a range's end: all keys from its beginning on
-_ALL = b"\0"
-
-
-def _bytes(key: str) -> bytes:
-    return key.encode("utf-8", "surrogateescape")
-
-
-def _base64(value: bytes) -> str:
-    return base64.b64encode(value).decode("ascii")
-
-
-def _range_end(prefix: bytes) -> bytes:
-    """The first key after all keys that begin with ``prefix``."""
-    kept = prefix.rstrip(b"\xff")
-    return kept[:-1] + bytes([kept[-1] + 1]) if kept else _ALL
-
-
-def _head(answer: Json) -> tuple[str, int]:
-    header = answer.get("header", {})
-    return str(header.get("cluster_id", "")), int(header.get("revision", 0))
-
-
-def _batches(cluster_id: str, events: Iterable[Event]) -> list[Batch]:
-    by_revision: dict[int, list[Event]] = {}
-    for event in events:
-        by_revision.setdefault(event.mod_revision, []).append(event)
-    return [
-        Batch(cluster_id, revision, tuple(changed))
-        for revision, changed in sorted(by_revision.items())
-    ]
 
 
 def _check_cancelled(endpoint: str, message: Json) -> None:

@@ -17,11 +17,9 @@ import json
 import logging
 import os
 import random
-import socket
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -36,13 +34,13 @@ from .etcd_errors import (
     cancelled,
     explain,
     parse,
-    reason,
     rpc_error,
 )
+from .etcd_stream import Stream, keep_tcp_alive
 from .etcd_tls import TlsFiles
 from .store import StoreRefused, StoreUnavailable
 
-__all__ = ["Gateway", "Password", "Stream"]
+__all__ = ["Gateway", "Password"]
 
 log = logging.getLogger(__name__)
 
@@ -56,54 +54,6 @@ _SET_ASIDE = 5.0
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 #: an endpoint gets half of the time left, but not less than this, in seconds
 _SHORTEST_TRY = 1.0
-
-
-class Stream:
-    """An open streaming call: ``first`` is its first message, :meth:`next` gives the others."""
-
-    def __init__(
-        self, endpoint: str, response: aiohttp.ClientResponse, requests: asyncio.Queue[Json]
-    ) -> None:
-        self.endpoint = endpoint
-        self.first: Json = {}
-        self._response = response
-        self._requests = requests
-        self._lines: deque[bytes] = deque()
-        self._rest = bytearray()
-
-    def send(self, request: Json) -> None:
-        """Send one more request on the stream."""
-        self._requests.put_nowait(request)
-
-    async def next(self) -> Json:
-        """The next message; a call that is cancelled loses nothing.
-
-        Raises:
-            Transport: the stream broke.
-            RpcError: etcd ended it with an error.
-        """
-        # StreamReader.readline() refuses lines over 128 KiB; a batch of events can be far longer.
-        while not self._lines:
-            try:
-                chunk = await self._response.content.readany()
-            except (aiohttp.ClientError, OSError) as error:
-                raise Transport(self.endpoint, f"the stream broke: {reason(error)}") from None
-            if not chunk and self._response.content.at_eof():
-                raise Transport(self.endpoint, "the stream ended")
-            head, *parts = chunk.split(b"\n")
-            self._rest += head
-            for part in parts:
-                if self._rest.strip():
-                    self._lines.append(bytes(self._rest))
-                self._rest = bytearray(part)
-        message = parse(self.endpoint, self._response, self._lines.popleft())
-        if "error" in message:
-            raise rpc_error(self.endpoint, message["error"])
-        result = message.get("result")
-        return result if isinstance(result, dict) else message
-
-    def close(self) -> None:
-        self._response.close()
 
 
 class Gateway:
@@ -356,7 +306,7 @@ class Gateway:
             raise self._explain(endpoint, error) from None
         stream = Stream(endpoint, response, requests)
         try:
-            _keep_tcp_alive(response)
+            keep_tcp_alive(response)
             if response.status != 200:
                 raise rpc_error(endpoint, parse(endpoint, response, await response.read()))
             stream.first = await stream.next()
@@ -391,20 +341,3 @@ def _authorization(token: str) -> dict[str, str]:
 
 def _sentence(failures: Mapping[str, Exception]) -> str:
     return "; ".join(str(failure) for failure in failures.values()) or "no time was left"
-
-
-def _keep_tcp_alive(response: aiohttp.ClientResponse) -> None:
-    # A peer that went away without a word is noticed although nothing is being sent.
-    connection = response.connection
-    raw = (
-        connection.transport.get_extra_info("socket")
-        if connection and connection.transport
-        else None
-    )
-    if raw is None:
-        return
-    with suppress(OSError):
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-            if hasattr(socket, option):
-                raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

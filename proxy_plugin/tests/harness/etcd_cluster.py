@@ -293,9 +293,10 @@ class EtcdCluster:
                         return number
                 await asyncio.sleep(0.05)
 
-    async def ctl(self, *arguments: str) -> str:
-        """Run etcdctl against the cluster (as root) and return its output."""
-        command = [etcd_program("etcdctl"), f"--endpoints={','.join(self.endpoints)}"]
+    async def ctl(self, *arguments: str, member: int | None = None) -> str:
+        """Run etcdctl against the cluster or one member (as root) and return its output."""
+        endpoints = self.endpoints if member is None else [self.endpoints[member]]
+        command = [etcd_program("etcdctl"), f"--endpoints={','.join(endpoints)}"]
         if self.certificates is not None:
             files = self.certificates
             command += [f"--cacert={files.ca}", f"--cert={files.client_cert}"]
@@ -306,7 +307,7 @@ class EtcdCluster:
 
     async def snapshot(self, file: Path) -> None:
         """Save the data of member 0 into a file."""
-        await self.ctl(f"--endpoints={self.endpoints[0]}", "snapshot", "save", str(file))
+        await self.ctl("snapshot", "save", str(file), member=0)
 
     async def restore(self, file: Path) -> None:
         """Lose all data and start again from a snapshot, on the same addresses."""
