@@ -15,6 +15,7 @@ from jupyterhub.proxy import ConfigurableHTTPProxy
 from jupyterhub_junction.conformance.implementation import FEATURES, Implementation, Running
 from jupyterhub_junction.conformance.surroundings import Surroundings, free_port
 from jupyterhub_junction.conformance.world import until
+from ours import OURS
 
 
 def _program(name: str, variable: str) -> str | None:
@@ -121,4 +122,4 @@ CHP = Implementation(
     reference=True,
 )
 
-IMPLEMENTATIONS = [CHP]
+IMPLEMENTATIONS = [CHP, *OURS]

@@ -201,11 +201,17 @@ class Backend:
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
         self._numbers = itertools.count()
+        self._busy = 0
 
     @property
     def connections(self) -> int:
         """Connections that are open now."""
         return len(self._open)
+
+    @property
+    def busy(self) -> int:
+        """Requests and WebSockets that are being answered now."""
+        return self._busy
 
     @property
     def port(self) -> int:
@@ -286,6 +292,10 @@ class Backend:
                 continue
             self.requests.append(seen)
             exchange = Exchange(self, seen, len(self.requests) - 1, reader, writer)
-            await self.handler(exchange)
+            self._busy += 1
+            try:
+                await self.handler(exchange)
+            finally:
+                self._busy -= 1
             if exchange.done or head.get("connection").lower() == "close":
                 return

@@ -58,7 +58,7 @@ async def _hub(exchange: Exchange) -> None:
     """
     await exchange.body()
     path = exchange.seen.target.partition("?")[0]
-    before, found, status = path.partition("/hub/error/")
+    _, found, status = path.partition("/hub/error/")
     if found and status.isdigit():
         page = error_page(int(status)).encode()
         await exchange.reply(200, [("Content-Type", "text/html")], page)
@@ -149,7 +149,7 @@ def _internal_ssl(app: Any, directory: Path) -> tuple[ssl.SSLContext, dict[str, 
     Returns the context for user servers and the hub, which ask for a client certificate,
     and the paths of the hub's own key, certificate and trust bundle.
     """
-    from certipy import Certipy
+    from certipy import Certipy  # type: ignore[import-untyped]
 
     certipy = Certipy(store_dir=str(directory / "internal-ssl"))
     graph = {

@@ -24,6 +24,7 @@ __all__ = ["DEADLINES", "World", "until"]
 DEADLINES = {
     "start": 60.0,
     "body": 120.0,
+    "known": 5.0,
     "answer": 15.0,
     "stream": 60.0,
     "live": 20.0,

@@ -1,0 +1,127 @@
+"""Junction's own proxies, as columns of the table."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from harness.etcd_cluster import EtcdCluster, etcd_program
+from harness.replicas import Replica
+from jupyterhub_junction import __version__
+from jupyterhub_junction.conformance.implementation import FEATURES, Implementation, Running
+from jupyterhub_junction.conformance.surroundings import Surroundings
+from jupyterhub_junction.proxies.etcd import TraefikEtcdProxy
+from jupyterhub_junction.proxies.file import TraefikFileProxy
+from jupyterhub_junction.proxies.inprocess import InProcessProxy
+from jupyterhub_junction.supervisor import TraefikMissing, find_traefik
+
+#: What Traefik itself does otherwise than CHP, each a named row of the table.
+TRAEFIK = frozenset(FEATURES) - {"activity-statuses", "unix-target"}
+
+
+def _no_traefik() -> str | None:
+    try:
+        find_traefik()
+    except TraefikMissing as error:
+        return str(error)
+    return None
+
+
+def _no_etcd() -> str | None:
+    try:
+        etcd_program()
+    except FileNotFoundError as error:
+        return str(error)
+    return _no_traefik()
+
+
+def _version() -> str:
+    return f"jupyterhub-junction {__version__}"
+
+
+@contextlib.asynccontextmanager
+async def start_junction(around: Surroundings) -> AsyncIterator[Running]:
+    arguments = []
+    if around.ssl_cert:
+        arguments += [f"--ssl-cert={around.ssl_cert}", f"--ssl-key={around.ssl_key}"]
+    if around.options.internal_ssl:
+        pair = around.app.internal_proxy_certs["proxy-client"]
+        arguments += [
+            f"--target-ca={around.app.internal_trust_bundles['proxy-client-ca']}",
+            f"--target-cert={pair['certfile']}",
+            f"--target-key={pair['keyfile']}",
+        ]
+    async with EtcdCluster(around.directory / "etcd", members=3) as cluster:
+        replicas = [Replica(name, cluster, around.directory, arguments) for name in ("one", "two")]
+
+        def make() -> TraefikEtcdProxy:
+            return TraefikEtcdProxy(etcd_endpoints=cluster.endpoints, **around.proxy_arguments())
+
+        async def restart_proxy() -> None:
+            for replica in replicas:
+                replica.kill()
+                replica.start()
+            for replica in replicas:
+                await replica.ready()
+
+        made: list[TraefikEtcdProxy] = []
+
+        async def restart_hub() -> TraefikEtcdProxy:
+            made.append(make())
+            return made[-1]
+
+        try:
+            proxy = await restart_hub()
+            for replica in replicas:
+                replica.start()
+            await proxy.get_all_routes()
+            await proxy.check_routes({}, {}, {})
+            for replica in replicas:
+                await replica.ready()
+            urls = tuple(around.url(replica.port) for replica in replicas)
+            yield Running(proxy, urls, restart_hub, restart_proxy)
+        finally:
+            for replica in replicas:
+                replica.stop()
+            for each in made:
+                await each.stop()
+
+
+@contextlib.asynccontextmanager
+async def start_file(around: Surroundings) -> AsyncIterator[Running]:
+    proxy = TraefikFileProxy(activity_interval=0.1, grace=1, **around.proxy_arguments())
+    await proxy.start()
+    try:
+        yield Running(proxy, (around.public_url,))
+    finally:
+        await proxy.stop()
+
+
+@contextlib.asynccontextmanager
+async def start_inprocess(around: Surroundings) -> AsyncIterator[Running]:
+    proxy = InProcessProxy(**around.proxy_arguments())
+    await proxy.start()
+    try:
+        yield Running(proxy, (around.public_url,))
+    finally:
+        await proxy.stop()
+
+
+JUNCTION = Implementation(
+    "junction", start_junction, features=TRAEFIK, missing=_no_etcd, version=_version
+)
+FILE = Implementation(
+    "junction-file",
+    start_file,
+    features=TRAEFIK - {"hub-restart", "proxy-restart"},
+    missing=_no_traefik,
+    version=_version,
+)
+INPROCESS = Implementation(
+    "junction-inprocess",
+    start_inprocess,
+    features=frozenset(FEATURES) - {"hub-restart", "proxy-restart"},
+    version=_version,
+)
+
+OURS = [JUNCTION, FILE, INPROCESS]
