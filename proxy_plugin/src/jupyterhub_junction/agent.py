@@ -96,6 +96,7 @@ class Agent:
         self._started = ""  # Traefik's start date; empty while it does not answer
         self._changed = asyncio.Condition()
         self._reported: dict[str, float] = {}
+        self._lease = 0  # what this replica is registered under; 0 while it is not
 
     # --- what others ask --------------------------------------------------------------------
 
@@ -235,11 +236,13 @@ class Agent:
         """One session: read, load, register, then follow until something breaks."""
         snapshot = await self.store.read(ROUTES, TABLE)
         if not self._offer(snapshot):
+            if self._lease:
+                await self._leave()
             await self._wait_for_table(snapshot)
             return
         await self._notify()
         await self._until(lambda: self.replica.applied > 0 and bool(self._started))
-        lease = await self.store.lease(self.options.lease)
+        lease = self._lease = await self._living_lease()
         try:
             written = await self.store.write([self._report(lease)], read=[ROUTES, TABLE])
             if not self._offer(Snapshot(written.cluster_id, written.revision, written.items)):
@@ -257,11 +260,30 @@ class Agent:
                 self._report_loop(lease, written.revision),
                 self._until(lambda: not self._started),
             )
+        except StoreError:
+            # Only the way to etcd broke: this replica still serves, so the hub has to go on
+            # waiting for it until it is back, or until its lease has ended.
+            raise
+        except BaseException:
+            await self._leave()
+            raise
+        else:
+            await self._leave()
         finally:
             self._followed = time.monotonic()
-            with contextlib.suppress(StoreError, TimeoutError):
-                async with asyncio.timeout(2):
-                    await self.store.revoke(lease)
+
+    async def _living_lease(self) -> int:
+        """The lease of the session before if it still lives, else a new one."""
+        if self._lease and await self.store.keep_alive(self._lease):
+            return self._lease
+        return await self.store.lease(self.options.lease)
+
+    async def _leave(self) -> None:
+        """Stop counting as a live replica, now."""
+        lease, self._lease = self._lease, 0
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(2):
+                await self.store.revoke(lease)
 
     async def _first_failure(
         self, *parts: contextlib.AbstractContextManager[None] | object

@@ -33,7 +33,8 @@ MAX_ROUTESPEC_BYTES = 1000
 MAX_DATA_BYTES = 64 * 1024
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+# the unreserved characters of RFC 3986 §2.3: user names stand in host names as well
+_HOST = re.compile(r"[A-Za-z0-9~_-]+(\.[A-Za-z0-9~_-]+)*")
 _KEPT = re.compile(r"(%2[Ff]|%25)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _TARGET_SCHEMES = ("http", "https", "http+unix", "unix+http")

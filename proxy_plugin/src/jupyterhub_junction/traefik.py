@@ -52,6 +52,9 @@ _BOTH_FORMS = frozenset(":[]@!$&'()*+,;=")
 # These cannot stand plain in a path, so only their encoded form reaches the muxer.
 _ALWAYS_ENCODED = {"?": "%3F", "#": "%23"}
 
+# What an error page is asked for with: not Upgrade, Connection or the headers of a body.
+_ERROR_HEADERS = ("Accept", "Accept-Language", "Cookie", "User-Agent")
+
 Document = dict[str, Any]
 
 
@@ -187,7 +190,10 @@ class _Renderer:
             needed = []
             prefix = url.path.rstrip("/")
             if prefix:  # Traefik ignores a path in a server's URL
-                self.middlewares[f"p{name}"] = {"addPrefix": {"prefix": prefix}}
+                # not addPrefix, which encodes what is encoded once more (3.7.15)
+                replacement = prefix.replace("$", "$$") + "/"
+                rewrite = {"regex": "^/", "replacement": replacement}
+                self.middlewares[f"p{name}"] = {"replacePathRegex": rewrite}
                 needed = [f"p{name}"]
             known = self._targets[target] = (name, needed)
         return known
@@ -205,9 +211,10 @@ class _Renderer:
         name = f"r{len(self.routers)}"
         body: Document = {"rule": rule, "priority": priority, "parentRefs": [parent]}
         if route is not None:
-            body["service"], needed = self.service(route.target)
             if missing:
-                needed = ["missing"]
+                body["service"], needed = "noop@internal", ["missing"]
+            else:
+                body["service"], needed = self.service(route.target)
             if needed:
                 body["middlewares"] = needed
         self.routers[name] = body
@@ -307,7 +314,16 @@ def render(table: RouteTable, options: RenderOptions = RenderOptions()) -> Docum
     root: Document = {"rule": 'PathPrefix("/")', "entryPoints": [PUBLIC_ENTRYPOINT]}
     if hub is not None:
         error_path = options.error_path
-        out.middlewares["missing"] = {"replacePath": {"path": error_path + "404"}}
+        out.middlewares["missing"] = {
+            "errors": {
+                # noop@internal answers 418
+                "status": ["418"],
+                "statusRewrites": {"418": 404},
+                "service": out.service(hub.target)[0],
+                "query": error_path + "404?url={url}",
+                "errorRequestHeaders": list(_ERROR_HEADERS),
+            }
+        }
         out.middlewares["errors"] = {
             "errors": {
                 # what Traefik itself answers for a dead or silent backend; CHP answers 503
@@ -315,8 +331,7 @@ def render(table: RouteTable, options: RenderOptions = RenderOptions()) -> Docum
                 "statusRewrites": {"502": 503, "504": 503},
                 "service": out.service(hub.target)[0],
                 "query": error_path + "{status}?url={url}",
-                # not Upgrade, Connection or a body's headers: the page is a plain GET
-                "errorRequestHeaders": ["Accept", "Accept-Language", "Cookie", "User-Agent"],
+                "errorRequestHeaders": list(_ERROR_HEADERS),
             }
         }
         root["middlewares"] = ["errors"]

@@ -7,6 +7,7 @@ own, and :meth:`TraefikAPI.wait_for` asks until Traefik shows it.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import Any
 
@@ -33,14 +34,15 @@ class TraefikAPI:
     def __init__(self, url: str, password: str, provider: str = "rest") -> None:
         self.url = url
         self.provider = provider
-        self._auth = aiohttp.BasicAuth("junction", password)
+        credentials = base64.b64encode(f"junction:{password}".encode()).decode()
+        self._headers = {"Authorization": f"Basic {credentials}"}
         self._session: aiohttp.ClientSession | None = None
 
     async def _call(
         self, method: str, path: str, *, body: bytes | None = None, timeout: float = 5.0
     ) -> tuple[int, bytes]:
         if self._session is None:
-            self._session = aiohttp.ClientSession(auth=self._auth, trust_env=False)
+            self._session = aiohttp.ClientSession(headers=self._headers, trust_env=False)
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
             async with self._session.request(
@@ -48,7 +50,8 @@ class TraefikAPI:
             ) as response:
                 return response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise TraefikError(f"Traefik at {self.url} does not answer: {error!r}") from None
+            why = str(error) or type(error).__name__
+            raise TraefikError(f"Traefik at {self.url} does not answer: {why}") from None
 
     async def version(self) -> dict[str, Any]:
         """What ``/api/version`` says: version and the date of this start."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 from harness.etcd_cluster import EtcdCluster, etcd_program
 from harness.replicas import Replica
+
 from jupyterhub_junction import __version__
 from jupyterhub_junction.conformance.implementation import FEATURES, Implementation, Running
 from jupyterhub_junction.conformance.surroundings import Surroundings

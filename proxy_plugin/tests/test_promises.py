@@ -1,0 +1,383 @@
+"""The promises of the design, on real replicas and a real etcd whose parts are killed.
+
+While parts fail, :class:`Load` asks for a user's server over and over at the replicas that are
+to go on, and counts what does not come from that server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from harness.etcd_cluster import EtcdCluster
+from harness.replicas import Replica, until
+
+from jupyterhub_junction.keys import REPLICAS, ROUTES
+from jupyterhub_junction.proxies.etcd import TraefikEtcdProxy
+from jupyterhub_junction.store import Delete, Put, StoreError
+
+pytestmark = pytest.mark.needs_programs
+
+
+@dataclass
+class World:
+    """A hub's proxy object, two replicas and an etcd."""
+
+    cluster: EtcdCluster
+    replicas: list[Replica]
+    proxy: TraefikEtcdProxy
+    hub: str
+    server: str
+    session: aiohttp.ClientSession
+    users: dict[str, Any] = field(default_factory=dict)
+
+    async def ask(self, replica: Replica, path: str) -> str:
+        """The body of an answer, or what went wrong."""
+        try:
+            async with self.session.get(replica.url + path) as response:
+                return f"{response.status} {await response.text()}"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return f"no answer: {error!r}"
+
+    async def add(self, name: str) -> str:
+        """Add a user's route, as the hub does when a server starts; returns its path."""
+        spec = f"/user/{name}/"
+        spawner = SimpleNamespace(
+            ready=True, pending=None, proxy_spec=spec, server=SimpleNamespace(host=self.server),
+            _log_name=name,
+        )  # fmt: skip
+        self.users[name] = SimpleNamespace(name=name, proxy_spec=spec, spawners={"": spawner})
+        await self.proxy.add_route(spec, self.server, {"user": name, "server_name": ""})
+        return spec
+
+    async def check(self) -> None:
+        """The hub's periodic check."""
+        await self.proxy.check_routes(self.users, {})
+
+
+async def _backend(name: str) -> tuple[web.AppRunner, str]:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=name)
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+
+@contextlib.asynccontextmanager
+async def make_world(directory: Path, **cluster_options: Any) -> AsyncIterator[World]:
+    async with contextlib.AsyncExitStack() as stack:
+        hub_runner, hub = await _backend("hub")
+        stack.push_async_callback(hub_runner.cleanup)
+        server_runner, server = await _backend("server")
+        stack.push_async_callback(server_runner.cleanup)
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20))
+        )
+        cluster = EtcdCluster(directory / "etcd", **cluster_options)
+        stack.callback(cluster.kill_all)
+        await cluster.start()
+        app = SimpleNamespace(hub=SimpleNamespace(routespec="/"), _service_map={})
+        tls = {f"etcd_{name}": str(path) for name, path in cluster.tls_options().items()}
+        user = {"etcd_username": "hub", "etcd_password": "hub-password"} if cluster.auth else {}
+        proxy = TraefikEtcdProxy(
+            app=app,
+            hub=SimpleNamespace(base_url="/hub/", host=hub, routespec="/"),
+            etcd_endpoints=cluster.endpoints,
+            log=logging.getLogger("test.hub"),
+            etcd_timeout=3,
+            **tls,
+            **user,
+        )
+        stack.push_async_callback(proxy.stop)
+        replicas = [Replica(name, cluster, directory) for name in ("one", "two")]
+        world = World(cluster, replicas, proxy, hub, server, session)
+        app.users = world.users
+        for replica in replicas:
+            stack.callback(replica.kill)
+            replica.start()
+        await proxy.get_all_routes()
+        await world.check()
+        await world.add("zoe")
+        for replica in replicas:
+            await replica.ready()
+        yield world
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with make_world(tmp_path) as made:
+        yield made
+
+
+class Load:
+    """Requests for a user's server at some replicas, one after another, until the block ends."""
+
+    def __init__(self, world: World, *replicas: Replica, path: str = "/user/zoe/x") -> None:
+        self.world = world
+        self.path = path
+        self.replicas = replicas
+        self.sent = 0
+        self.wrong: list[str] = []
+
+    async def __aenter__(self) -> Load:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        assert self.sent > 20, "too few requests to mean anything"
+        assert not self.wrong, f"{len(self.wrong)} of {self.sent} failed: {self.wrong[:3]}"
+
+    async def _run(self) -> None:
+        while True:
+            for replica in self.replicas:
+                answer = await self.world.ask(replica, self.path)
+                self.sent += 1
+                if answer != "200 server":
+                    self.wrong.append(f"{replica.name}: {answer}")
+            await asyncio.sleep(0.005)
+
+
+async def _live_names(world: World) -> set[str]:
+    store = world.cluster.store()
+    try:
+        snapshot = await store.read(REPLICAS)
+    finally:
+        await store.close()
+    return {item.key.removeprefix(REPLICAS) for item in snapshot.items}
+
+
+async def test_add_and_delete_are_live_at_every_replica_when_they_return(world: World) -> None:
+    for number in range(10):
+        path = await world.add(f"u{number}")
+        for replica in world.replicas:
+            assert await world.ask(replica, path) == "200 server"
+    for number in range(10):
+        await world.proxy.delete_route(f"/user/u{number}/")
+        for replica in world.replicas:
+            assert await world.ask(replica, f"/user/u{number}/") == "200 hub"
+
+
+async def test_a_killed_replica_comes_back_with_the_same_table(world: World) -> None:
+    one, two = world.replicas
+    async with Load(world, one):
+        two.kill()
+        await world.add("meanwhile")
+        two.start()
+        await two.ready()
+    assert await world.ask(two, "/user/zoe/") == "200 server"
+    assert await world.ask(two, "/user/meanwhile/") == "200 server"
+
+
+async def test_a_killed_agent_is_started_again_and_traefik_serves_on(world: World) -> None:
+    one, two = world.replicas
+    async with Load(world, one, two):
+        before = two.child("agent")
+        two.signal_child("agent")
+
+        async def back() -> bool:
+            with contextlib.suppress(ProcessLookupError):
+                return two.child("agent") != before
+            return False
+
+        await until(back, "the agent runs again")
+        await two.ready()
+        await world.add("after")
+    assert await world.ask(two, "/user/after/") == "200 server"
+
+
+async def test_a_killed_traefik_is_loaded_again(world: World) -> None:
+    one, two = world.replicas
+    async with Load(world, one):
+        before = (await two.status())["applies"]
+        two.signal_child("traefik")
+        await two.until("loaded again", lambda s: s["ready"] and s["applies"] > before)
+    assert await world.ask(two, "/user/zoe/") == "200 server"
+
+
+async def test_no_request_fails_while_an_etcd_member_is_dead(world: World) -> None:
+    async with Load(world, *world.replicas):
+        for number in range(3):
+            world.cluster.kill(number)
+            path = await world.add(f"without-{number}")
+            for replica in world.replicas:
+                assert await world.ask(replica, path) == "200 server"
+            await world.cluster.restart(number)
+
+
+async def test_replicas_serve_on_without_etcd_and_the_next_check_repairs(world: World) -> None:
+    async with Load(world, *world.replicas):
+        world.cluster.kill_all()
+        with pytest.raises(StoreError):
+            await world.add("lost")
+        for replica in world.replicas:
+            await replica.until("not following", lambda s: not s["following"] and s["ready"])
+        await world.cluster.restart()
+        await world.check()
+        for replica in world.replicas:
+            await replica.ready()
+    for replica in world.replicas:
+        assert await world.ask(replica, "/user/lost/") == "200 server"
+
+
+async def test_an_etcd_made_anew_takes_no_route_away(world: World) -> None:
+    async with Load(world, *world.replicas):
+        await world.cluster.wipe()
+
+        async def checked() -> bool:
+            # the hub may still be told by a member that is only starting
+            with contextlib.suppress(StoreError):
+                await world.check()
+                return True
+            return False
+
+        await until(checked, "the hub has checked its routes")
+        for replica in world.replicas:
+            await replica.until(
+                "follows the new etcd",
+                lambda s: s["following"] and s["routes"] == 2,
+            )
+    await world.add("later")
+    for replica in world.replicas:
+        assert await world.ask(replica, "/user/later/") == "200 server"
+
+
+async def test_an_etcd_restored_from_an_old_snapshot_takes_no_route_away(
+    world: World, tmp_path: Path
+) -> None:
+    await world.cluster.snapshot(tmp_path / "old")
+    await world.add("newer")
+    newer = Load(world, *world.replicas, path="/user/newer/")
+    async with Load(world, *world.replicas), newer:
+        await world.cluster.restore(tmp_path / "old")
+
+        async def checked() -> bool:
+            with contextlib.suppress(StoreError):
+                await world.check()
+                return True
+            return False
+
+        await until(checked, "the hub has checked its routes")
+        for replica in world.replicas:
+            await replica.until("follows again", lambda s: s["following"] and s["routes"] == 3)
+
+
+async def test_a_table_deleted_by_hand_is_not_taken_over(world: World) -> None:
+    store = world.cluster.store()
+    async with Load(world, *world.replicas):
+        await store.write([Delete("table"), Delete(ROUTES + "/user/zoe/")])
+        for replica in world.replicas:
+            await replica.until("holds", lambda s: not s["following"] and s["ready"])
+        await world.check()
+        for replica in world.replicas:
+            await replica.ready()
+    await store.close()
+
+
+async def test_broken_values_are_skipped_and_named(world: World) -> None:
+    store = world.cluster.store()
+    await store.write(
+        [
+            Put(ROUTES + "/user/no-json/", b"{"),
+            Put(ROUTES + "/user/no-target/", b"{}"),
+            Put(ROUTES + "/user/../up/", b'{"target":"http://127.0.0.1:1"}'),
+            Put("routes-of-another", b"\xff"),
+        ]
+    )
+    await store.write([Put(ROUTES + "/user/large/", b'"' + b"x" * 1_400_000 + b'"')])
+    await store.close()
+    path = await world.add("fine")
+    for replica in world.replicas:
+        status = await replica.until("bad keys", lambda s: len(s["bad_keys"]) == 4)
+        assert ROUTES + "/user/no-json/" in status["bad_keys"]
+        assert await world.ask(replica, path) == "200 server"
+    assert set(await world.proxy.get_all_routes()) == {"/", "/user/zoe/", "/user/fine/"}
+
+
+async def test_a_replica_that_is_stopped_leaves_at_once(world: World) -> None:
+    _, two = world.replicas
+    assert two.stop() == 0
+    assert await _live_names(world) == {"one"}
+
+
+async def test_a_silent_replica_stops_counting_when_its_lease_ends(world: World) -> None:
+    one, two = world.replicas
+    pids = [two.child("agent"), two.child("traefik")]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        path = await world.add("without-two")
+        assert await world.ask(one, path) == "200 server"
+        assert await _live_names(world) == {"one"}
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    await two.until("caught up", lambda s: s["routes"] == 3 and s["revision"] == s["known"])
+    assert await world.ask(two, path) == "200 server"
+
+
+async def test_it_all_works_with_tls_and_least_power(tmp_path: Path) -> None:
+    async with make_world(tmp_path, tls=True, auth=True) as world:
+        path = await world.add("safe")
+        for replica in world.replicas:
+            assert await world.ask(replica, path) == "200 server"
+        agent = world.cluster.store("agent")
+        with pytest.raises(StoreError):
+            await agent.write([Put(ROUTES + "/user/evil/", b"{}")])
+        await agent.close()
+
+        async def active() -> bool:
+            for replica in world.replicas:
+                await world.ask(replica, path)
+            routes = await world.proxy.get_all_routes()
+            return "last_activity" in routes[path]["data"]
+
+        await until(active, "last_activity is reported")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--etcd=http://127.0.0.1:1"], "127.0.0.1:1"),
+        (["--etcd=nonsense"], "nonsense"),
+    ],
+)
+def test_a_wrong_etcd_address_is_one_clear_line(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    command = [sys.executable, "-m", "jupyterhub_junction.cli", "replica"]
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*command, "--listen=127.0.0.1:0", "--name=lost", *arguments], stdout=file, stderr=file
+        )
+
+    async def seen() -> bool:
+        lines = [line for line in log.read_text().splitlines() if said in line]
+        return len(lines) == 1 or process.poll() is not None
+
+    try:
+        asyncio.run(until(seen, "the address stands in the log"))
+        assert said in log.read_text()
+        assert "Traceback" not in log.read_text()
+    finally:
+        process.terminate()
+        process.wait(30)
