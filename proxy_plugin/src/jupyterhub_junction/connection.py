@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import cast
@@ -179,6 +180,13 @@ class Connection(asyncio.Protocol):
         """Close once what is held has been sent, or dropped ``patience`` seconds later."""
         self.wait(patience)
         self.transport.close()
+
+    def reset(self) -> None:
+        """Drop the connection such that its other end takes it for an error, not for an end."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def couple(self, peer: Connection) -> None:
         """Let each side's reading wait for the other's writing."""

@@ -148,6 +148,7 @@ class Exchange:
         self._held, self._seen = b"", 0  # of the response's head
         self._response: ResponseHead | None = None
         self._response_body: Body = LengthBody(0)
+        self._begun = False  # the client has been sent some of it
         self._chunked = False
         self._keep = False
 
@@ -235,9 +236,8 @@ class Exchange:
         return rest
 
     def _broken(self, error: BadMessage) -> None:
-        begun = self._response is not None
         self._end()
-        if begun:
+        if self._begun:
             self.client.transport.abort()
         else:
             self.client.refuse(error.status, str(error))
@@ -301,6 +301,7 @@ class Exchange:
         if body.done and isinstance(body, ChunkedBody) and self._chunked:
             out += last_chunk(safe_trailers(body.trailers))
         self.client.write(out)
+        self._begun = True
         if self._response.status < 300 and not self._error and self._route is not None:
             self.service.active(self._route)
         if body.done:
@@ -373,14 +374,16 @@ class Exchange:
     def fail(self, status: int, why: str) -> None:
         """Answer in the server's place if it has not begun to; else cut the client off."""
         self._drop()
-        self.service.failed(status, self.head, self._route, why)
-        if self._response is not None:
+        if self._begun:
+            self.service.failed(status, self.head, self._route, f"cut off: {why}")
             self._over = True
             if self._chunked or isinstance(self._response_body, LengthBody):
                 self.client.close(self.client.registry.limits.stall_timeout)
             else:
-                self.client.transport.abort()  # to an HTTP/1.0 client, a close would be the end
+                self.client.reset()  # to an HTTP/1.0 client, a close would be the end
             return
+        self.service.failed(status, self.head, self._route, why)
+        self._response, self._response_body = None, LengthBody(0)
         page = self.service.error_target
         if page and not self._error and not self.upgrade and self.head.method != b"HEAD":
             self._error = status
@@ -406,11 +409,11 @@ class Exchange:
 
     def expired(self) -> None:
         """The error page did not come in time."""
-        if self._response is None:
-            self._plain(self._error or 503)
-        else:
+        if self._begun:
             self._end()
             self.client.transport.abort()
+        else:
+            self._plain(self._error or 503)
 
     def client_lost(self) -> None:
         """Nobody waits for the response any more."""

@@ -1,0 +1,1108 @@
+"""The forwarder, against real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+from aiohttp import web
+from certipy import Certipy
+
+from jupyterhub_junction.forwarder import ForwardedRules, Forwarder, Limits
+from jupyterhub_junction.routes import Route, RouteTable
+
+DEADLINE = 20.0
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+async def deadline() -> AsyncIterator[None]:
+    """No test waits for ever; nothing is left behind."""
+    before = asyncio.all_tasks()
+    yield
+    async with asyncio.timeout(DEADLINE):
+        while left := {t for t in asyncio.all_tasks() - before if t is not asyncio.current_task()}:
+            await asyncio.wait(left)
+
+
+class Server:
+    """A server made of a handler that reads and writes bytes."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.url = ""
+        self.connections = 0
+        self.open = 0
+        self.changed = asyncio.Condition()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def _run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        await self._count(1)
+        try:
+            await self.handler(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+            self._tasks.discard(task)
+            await self._count(-1)
+
+    async def _count(self, change: int) -> None:
+        self.open += change
+        self.connections += change > 0
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def until(self, check: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE), self.changed:
+            await self.changed.wait_for(check)
+
+    async def stop(self, listener: asyncio.Server) -> None:
+        listener.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await self.until(lambda: not self.open)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    handler: Handler, *, path: Path | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Server]:
+    server = Server(handler)
+    if path is not None:
+        listener = await asyncio.start_unix_server(server._run, path)
+        server.url = "http+unix://" + quote(str(path), safe="")
+    else:
+        listener = await asyncio.start_server(server._run, "127.0.0.1", 0, ssl=tls)
+        port = listener.sockets[0].getsockname()[1]
+        server.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    try:
+        yield server
+    finally:
+        await server.stop(listener)
+
+
+@contextlib.asynccontextmanager
+async def app(*routes: web.RouteDef, **options: Any) -> AsyncIterator[str]:
+    """An aiohttp server; yields its URL."""
+    application = web.Application(**options)
+    application.add_routes(routes)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+class Forwarding:
+    """A running forwarder and its routes."""
+
+    def __init__(self, forwarder: Forwarder, table: RouteTable, active: list[str]) -> None:
+        self.forwarder = forwarder
+        self.table = table
+        self.active = active
+
+    @property
+    def port(self) -> int:
+        return int(self.forwarder.addresses[0][1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def ask(self, data: bytes) -> bytes:
+        """All that comes back on one connection, until the forwarder closes it."""
+        async with asyncio.timeout(DEADLINE):
+            reader, writer = await self.connect()
+            with contextlib.closing(writer):
+                writer.write(data)
+                return await reader.read()
+
+    async def get(self, path: str, *lines: str) -> bytes:
+        fields = "".join(f"{line}\r\n" for line in ("Connection: close", *lines))
+        return await self.ask(f"GET {path} HTTP/1.1\r\nHost: hub\r\n{fields}\r\n".encode())
+
+
+@contextlib.asynccontextmanager
+async def forwarding(
+    routes: dict[str, str], *, tls: ssl.SSLContext | None = None, **options: Any
+) -> AsyncIterator[Forwarding]:
+    table = RouteTable(Route(spec, target) for spec, target in routes.items())
+    active: list[str] = []
+    forwarder = Forwarder(
+        resolve=table.match, on_activity=lambda route: active.append(route.routespec), **options
+    )
+    try:
+        await forwarder.start("127.0.0.1", 0, ssl=tls)
+        yield Forwarding(forwarder, table, active)
+    finally:
+        async with asyncio.timeout(DEADLINE):
+            await forwarder.stop()
+
+
+async def read_head(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+def answer(response: bytes, times: int = 1000) -> Handler:
+    """Answer each request that has no body; close after so many."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(times):
+            await read_head(reader)
+            writer.write(response)
+
+    return handler
+
+
+async def echo_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        head = await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(head) + head)
+
+
+def body_of(response: bytes) -> bytes:
+    return response.partition(b"\r\n\r\n")[2]
+
+
+def refused_url() -> str:
+    """A URL at which nobody listens: its port is bound, and not listened on."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    HELD.append(sock)
+    return f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+HELD: list[socket.socket] = []
+
+
+@pytest.fixture(autouse=True)
+def _let_ports_go() -> Any:
+    yield
+    while HELD:
+        HELD.pop().close()
+
+
+# -- what the server sees
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/user/x/a",
+        "/user/x",
+        "/user/x/a%2Fb%2fc",
+        "/user/x/%61//b/../c/./d",
+        "/user/x/?a=%20&b=c%3Bd;e#".rstrip("#"),
+        "/user/%78/a?/user/y/",
+        "/user/x/a|b^{}\"'",
+        "/user/x/秀樹",
+    ],
+)
+async def test_the_target_reaches_the_server_as_sent(path: str) -> None:
+    async with serving(echo_head) as server, forwarding({"/user/x/": server.url}) as f:
+        seen = body_of(await f.get(path))
+        assert seen.splitlines()[0] == f"GET {path} HTTP/1.1".encode()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "seen"),
+    [("", b"/x/a?b"), ("/", b"/x/a?b"), ("/base", b"/base/x/a?b"), ("/base/", b"/base/x/a?b")],
+)
+async def test_the_path_of_the_target_goes_before(prefix: str, seen: bytes) -> None:
+    async with serving(echo_head) as server, forwarding({"/x/": server.url + prefix}) as f:
+        assert body_of(await f.get("/x/a?b")).split()[1] == seen
+
+
+async def test_host_and_origin_are_kept_and_the_way_is_told() -> None:
+    async with serving(echo_head) as server, forwarding({"/": server.url}) as f:
+        seen = body_of(await f.get("/", "Origin: http://hub:1", "X-Forwarded-For: 6.6.6.6"))
+        lines = seen.split(b"\r\n")
+        assert b"Host: hub" in lines
+        assert b"Origin: http://hub:1" in lines
+        assert b"X-Forwarded-For: 127.0.0.1" in lines
+        assert b"X-Forwarded-Proto: http" in lines
+        assert not any(line.lower().startswith(b"connection:") for line in lines)
+
+
+async def test_a_trusted_proxys_word_is_added_to() -> None:
+    rules = ForwardedRules(["127.0.0.1"])
+    async with (
+        serving(echo_head) as server,
+        forwarding({"/": server.url}, trust_forwarded=rules) as f,
+    ):
+        seen = body_of(await f.get("/", "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https"))
+        assert b"\r\nX-Forwarded-For: 6.6.6.6,127.0.0.1\r\n" in seen
+        assert b"\r\nX-Forwarded-Proto: https,http\r\n" in seen
+
+
+async def test_host_routes() -> None:
+    async with (
+        serving(answer(OK.replace(b"ok", b"me"))) as mine,
+        serving(answer(OK)) as other,
+        forwarding({"x.hub/": mine.url, "/": other.url}) as f,
+    ):
+        me = await f.ask(b"GET / HTTP/1.1\r\nHost: X.hub:8000\r\nConnection: close\r\n\r\n")
+        assert body_of(me) == b"me"
+        assert body_of(await f.get("/")) == b"ok"
+
+
+async def test_connections_are_used_again_on_both_sides() -> None:
+    async with serving(answer(OK)) as server, forwarding({"/": server.url}) as f:
+        reader, writer = await f.connect()
+        with contextlib.closing(writer):
+            for _ in range(5):
+                writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n")
+                assert (await reader.readexactly(len(OK))) == OK
+        assert server.connections == 1
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    async with serving(echo_head) as server, forwarding({"/": server.url}) as f:
+        ask = b"".join(b"GET /%d HTTP/1.1\r\nHost: hub\r\n\r\n" % n for n in range(50))
+        ask += b"GET /last HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n"
+        got = await f.ask(ask)
+        seen = [line.split()[1] for line in got.splitlines() if line.startswith(b"GET /")]
+        assert seen == [*(b"/%d" % n for n in range(50)), b"/last"]
+
+
+async def test_many_pipelined_requests_without_a_route() -> None:
+    async with forwarding({}) as f:
+        ask = b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n" * 3000
+        ask += b"GET / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n"
+        assert (await f.ask(ask)).count(b"HTTP/1.1 404 Not Found") == 3001
+
+
+# -- messages of all kinds
+
+
+async def test_methods_bodies_and_trailers() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await read_head(reader)
+        assert b"Transfer-Encoding: chunked" in head
+        data = await reader.readuntil(b"X-Sum: 1\r\n\r\n")
+        assert data == b"5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"
+        writer.write(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"3;ext=1\r\nabc\r\n0\r\nX-Done: yes\r\nContent-Length: 5\r\n\r\n")
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        got = await f.ask(
+            b"PATCH / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+            b"\r\n5;x=y\r\nhello\r\n0\r\nX-Sum: 1\r\nX-Forwarded-For: 1\r\n\r\n".replace(
+                b"X-Sum: 1\r\nX-Forwarded-For: 1", b"X-Forwarded-For: 1\r\nX-Sum: 1"
+            )
+        )
+        assert got.startswith(b"HTTP/1.1 201 Created\r\n")
+        assert body_of(got) == b"3\r\nabc\r\n0\r\nX-Done: yes\r\n\r\n"
+
+
+async def test_head_and_options_and_no_content() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            method = (await read_head(reader)).split()[0]
+            if method == b"HEAD":
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            elif method == b"OPTIONS":
+                writer.write(b"HTTP/1.1 204 No Content\r\nAllow: GET\r\n\r\n")
+            else:
+                writer.write(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\n\r\n")
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        rest = b" / HTTP/1.1\r\nHost: hub\r\n\r\n"
+        last = b"GET / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n"
+        got = await f.ask(b"HEAD" + rest + b"OPTIONS" + rest + last)
+        assert got == (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+            b"HTTP/1.1 204 No Content\r\nAllow: GET\r\n\r\n"
+            b"HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n"
+        )
+        assert server.connections == 1
+
+
+async def test_expect_100_is_between_client_and_server() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert b"Expect: 100-continue" in await read_head(reader)
+        writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert await reader.readexactly(5) == b"hello"
+        writer.write(OK)
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        reader, writer = await f.connect()
+        with contextlib.closing(writer):
+            writer.write(
+                b"PUT / HTTP/1.1\r\nHost: hub\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+            )
+            assert (await read_head(reader)).startswith(b"HTTP/1.1 103 Early Hints\r\nLink: </a>")
+            assert await read_head(reader) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"hello")
+            assert await reader.readexactly(len(OK)) == OK
+
+
+async def test_a_refused_expectation_closes() -> None:
+    refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+    async with serving(answer(refusal)) as server, forwarding({"/": server.url}) as f:
+        got = await f.ask(
+            b"PUT / HTTP/1.1\r\nHost: hub\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert got.startswith(b"HTTP/1.1 413 Too Large")
+        assert b"\r\nConnection: close\r\n" in got
+
+
+async def test_http10_clients() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    async with serving(answer(chunked)) as server, forwarding({"/": server.url}) as f:
+        got = await f.ask(b"GET / HTTP/1.0\r\n\r\n")
+        assert got == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok"
+        got = await f.ask(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        assert got == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok"
+    async with serving(answer(OK)) as server, forwarding({"/": server.url}) as f:
+        ask = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+        got = await f.ask(ask + b"GET / HTTP/1.0\r\n\r\n")
+        assert got.count(b"\r\n\r\nok") == 2
+        assert b"Connection: keep-alive" in got
+
+
+async def test_a_body_that_ends_with_its_connection() -> None:
+    old = b"HTTP/1.0 200 OK\r\n\r\nall of it"
+    async with serving(answer(old, times=1)) as server, forwarding({"/": server.url}) as f:
+        got = body_of(await f.get("/"))
+        assert got == b"9\r\nall of it\r\n0\r\n\r\n"
+
+
+async def test_events_arrive_one_by_one() -> None:
+    more = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        await more.wait()
+        writer.write(b"data: 2\n\n")
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        reader, writer = await f.connect()
+        with contextlib.closing(writer):
+            writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n")
+            await reader.readuntil(b"data: 1\n\n\r\n")
+            more.set()
+            await reader.readuntil(b"data: 2\n\n\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("status", [302, 404, 500, 502, 503])
+async def test_a_servers_own_answers_are_untouched(status: int) -> None:
+    response = (
+        b"HTTP/1.1 %d Mine\r\nLocation: http://127.0.0.1:9/x\r\nContent-Length: 2\r\n\r\nok"
+        % status
+    )
+    async with (
+        serving(answer(OK.replace(b"ok", b"no"))) as hub,
+        serving(answer(response)) as server,
+        forwarding({"/": server.url}, error_target=hub.url) as f,
+    ):
+        reader, writer = await f.connect()
+        with contextlib.closing(writer):
+            writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n")
+            assert await reader.readexactly(len(response)) == response
+        assert not hub.connections
+        assert not f.active
+
+
+# -- hostile framing
+
+HOSTILE = [
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello",
+    b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding:chunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+    b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX: a\nContent-Length: 5\r\n\r\n",
+    b"GET / HTTP/1.1\nHost: a\n\n",
+    b"GET / HTTP/1.1\r\nHost: a\n\r\n",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+    b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /\x80%41 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b" GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("data", HOSTILE)
+async def test_what_can_be_read_in_two_ways_reaches_no_server(data: bytes) -> None:
+    async with serving(answer(OK)) as server, forwarding({"/": server.url}) as f:
+        got = await f.ask(data + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert got.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert got.count(b"HTTP/1.1") == 1
+        assert b"\r\nConnection: close\r\n" in got
+        assert not server.connections
+
+
+async def test_broken_chunks_end_both_connections() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        got = await f.ask(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"5\r\nhello\r\n0x5\r\nhello\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        )
+        assert got.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert got.count(b"HTTP/1.1") == 1
+        await server.until(lambda: not server.open)
+
+
+async def test_a_header_has_a_limit() -> None:
+    limits = Limits(header_bytes=2000)
+    async with serving(answer(OK)) as server, forwarding({"/": server.url}, limits=limits) as f:
+        assert b" 200 " in await f.get("/", "X: " + "x" * 1000)
+        assert b" 431 " in await f.get("/", "X: " + "x" * 3000)
+
+
+async def test_a_slow_header_has_a_deadline() -> None:
+    async with forwarding({}, limits=Limits(header_timeout=0.05)) as f:
+        assert (await f.ask(b"GET / HTTP/1.1\r\nHo")).startswith(b"HTTP/1.1 408 ")
+        assert await f.ask(b"") == b""
+
+
+async def test_connections_have_a_limit() -> None:
+    async with (
+        serving(answer(OK)) as server,
+        forwarding({"/": server.url}, limits=Limits(connections=1)) as f,
+    ):
+        reader, writer = await f.connect()
+        with contextlib.closing(writer):
+            writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n")
+            await reader.readexactly(len(OK))
+            assert b" 503 " in await f.get("/")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\nok",
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+        b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+        b"ICY 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000,
+    ],
+)
+async def test_a_response_that_cannot_be_read_is_a_503(response: bytes) -> None:
+    async with serving(answer(response)) as server, forwarding({"/": server.url}) as f:
+        got = await f.get("/")
+        assert got.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        await server.until(lambda: not server.open)
+
+
+async def test_a_server_that_says_too_much_is_not_used_again() -> None:
+    async with serving(answer(OK + OK)) as server, forwarding({"/": server.url}) as f:
+        for _ in range(3):
+            assert body_of(await f.get("/")) == b"ok"
+        assert server.connections == 3
+
+
+# -- servers that fail
+
+
+async def test_a_dead_server_and_no_route_show_the_hubs_page() -> None:
+    page = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nX-Hub: 1\r\nContent-Length: 5\r\n\r\n<hub>"
+    )
+    asked: list[bytes] = []
+
+    async def hub_handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            asked.append((await read_head(reader)).split(b"\r\n")[0])
+            writer.write(page)
+
+    async with (
+        serving(hub_handler) as hub,
+        forwarding({"/dead/": refused_url()}, error_target=hub.url + "/hub/error") as f,
+    ):
+        got = await f.get("/dead/a%2Fb?c=d&e")
+        assert got.startswith(b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html\r\n")
+        assert body_of(got) == b"<hub>"
+        assert b"X-Hub" not in got
+        got = await f.get("/none")
+        assert got.startswith(b"HTTP/1.1 404 Not Found\r\n")
+        assert body_of(got) == b"<hub>"
+        assert asked == [
+            b"GET /hub/error/503?url=%2Fdead%2Fa%252Fb%3Fc%3Dd%26e HTTP/1.1",
+            b"GET /hub/error/404?url=%2Fnone HTTP/1.1",
+        ]
+        assert not f.active
+
+
+async def test_the_hub_is_dead_too() -> None:
+    url = refused_url()
+    async with forwarding({"/": url}, error_target=url) as f:
+        got = await f.get("/")
+        assert got.startswith(b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain")
+        assert body_of(got) == b"Service Unavailable\n"
+
+
+async def test_the_hub_is_silent() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    limits = Limits(error_page_timeout=0.05)
+    async with serving(silent) as hub, forwarding({}, error_target=hub.url, limits=limits) as f:
+        assert (await f.get("/")).startswith(b"HTTP/1.1 404 Not Found\r\n")
+        await hub.until(lambda: hub.connections == 1 and not hub.open)
+
+
+async def test_an_upload_to_a_dead_server_gets_its_answer() -> None:
+    async with forwarding({"/": refused_url()}) as f:
+        size = 5_000_000
+        ask = b"POST / HTTP/1.1\r\nHost: hub\r\nContent-Length: %d\r\n\r\n" % size
+        assert b" 503 " in await f.ask(ask + b"x" * size)
+
+
+async def test_head_and_websockets_get_errors_without_a_body() -> None:
+    async with forwarding({}) as f:
+        got = await f.ask(b"HEAD / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n")
+        assert got.startswith(b"HTTP/1.1 404 ")
+        assert body_of(got) == b""
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n4\r\n",
+    ],
+)
+async def test_a_server_dies_in_the_middle(begun: bytes) -> None:
+    """The client must not take what came for all there is."""
+    async with serving(answer(begun, times=1)) as server, forwarding({"/": server.url}) as f:
+        async with aiohttp.ClientSession() as session, session.get(f.url) as response:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await response.read()
+        got = await f.get("/")
+        assert not got.endswith(b"0\r\n\r\n")
+        assert b" 503 " not in got
+        with contextlib.suppress(ConnectionResetError):
+            await f.ask(b"GET / HTTP/1.0\r\n\r\n")
+
+
+async def test_a_server_reset_while_an_old_client_reads() -> None:
+    """HTTP/1.0 has no other sign of an incomplete response than a reset."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+        await writer.drain()
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        with pytest.raises(ConnectionResetError):
+            await f.ask(b"GET / HTTP/1.0\r\n\r\n")
+
+
+async def test_a_connection_closed_while_pooled_is_no_error() -> None:
+    async with serving(answer(OK, times=1)) as server, forwarding({"/": server.url}) as f:
+        for _ in range(5):
+            assert b" 200 " in await f.get("/")
+
+
+async def test_only_harmless_requests_are_sent_twice() -> None:
+    """The server takes a second request on a connection and closes without a word."""
+    heads: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await read_head(reader)).split()[0])
+        writer.write(OK)
+        heads.append((await read_head(reader)).split()[0])
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        assert b" 200 " in await f.get("/")
+        assert b" 200 " in await f.get("/")
+        assert server.connections == 2
+        got = await f.ask(
+            b"POST / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        assert b" 503 " in got
+        assert heads == [b"GET", b"GET", b"GET", b"POST"]
+
+
+async def test_activity_moves_on_success_alone() -> None:
+    async with (
+        serving(answer(OK)) as good,
+        serving(answer(OK.replace(b"200 OK", b"403 No"))) as bad,
+        forwarding({"/good/": good.url, "/bad/": bad.url, "/dead/": refused_url()}) as f,
+    ):
+        for path in ("/good/", "/good/", "/bad/", "/dead/", "/none/"):
+            await f.get(path)
+        assert f.active == ["/good/"]
+
+
+# -- clients that go away
+
+
+async def test_a_client_that_goes_away_takes_its_servers_connection_along() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        assert await reader.read() == b""
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        for reset in (False, True):
+            _, writer = await f.connect()
+            writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n")
+            await server.until(lambda: server.open == 1)
+            if reset:
+                writer.transport.abort()
+            writer.close()
+            await server.until(lambda: server.open == 0)
+        assert server.connections == 2
+
+
+async def test_a_client_goes_away_while_its_server_is_being_connected_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def never(*args: Any, **kwargs: Any) -> Any:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async with forwarding({"/": refused_url()}) as f:
+        _, writer = await f.connect()
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.get_running_loop(), "create_connection", never)
+            writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n")
+            async with asyncio.timeout(DEADLINE):
+                await started.wait()
+                writer.close()
+                await cancelled.wait()
+
+
+async def test_a_server_that_does_not_answer_the_connection() -> None:
+    # a listener with no room in its backlog lets connections hang
+    with socket.socket() as sock, contextlib.ExitStack() as stack:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(0)
+        for _ in range(8):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(sock.getsockname())
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        async with forwarding({"/": url}, limits=Limits(connect_timeout=0.1)) as f:
+            assert b" 503 " in await f.get("/")
+
+
+# -- size
+
+
+def held(f: Forwarding) -> int:
+    registry = f.forwarder._registry
+    assert registry is not None
+    return sum(
+        c.transport.get_write_buffer_size() + len(getattr(c, "_held", b""))
+        for c in registry.connections
+    )
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_100_mb_up_in_bounded_memory(chunked: bool) -> None:
+    piece, count = b"x" * 2**16, 1600
+    most = 0
+
+    async def take(request: web.Request) -> web.Response:
+        nonlocal most
+        total = 0
+        async for data in request.content.iter_any():
+            total += len(data)
+            most = max(most, held(f))
+        return web.Response(text=str(total))
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield piece
+
+    headers = {} if chunked else {"Content-Length": str(len(piece) * count)}
+    limits = Limits(buffer_bytes=64 * 1024)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with (
+        app(web.post("/", take)) as url,
+        forwarding({"/": url}, limits=limits) as f,
+        aiohttp.ClientSession() as session,
+        session.post(f.url, data=body(), headers=headers) as response,
+    ):
+        assert await response.text() == str(len(piece) * count)
+    assert most <= 64 * 1024 + 2 * 256 * 1024
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 40 * 1024  # KiB
+
+
+async def test_a_client_that_does_not_read_stops_its_server() -> None:
+    sent = 0
+    stuck = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await read_head(reader)
+        size = 200_000_000
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        while sent < size:
+            writer.write(b"x" * 100_000)
+            sent += 100_000
+            drained = asyncio.ensure_future(writer.drain())
+            await asyncio.wait([drained], timeout=0.3)
+            if not drained.done():
+                stuck.set()
+            await drained
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        with contextlib.closing(sock):
+            await loop.sock_connect(sock, ("127.0.0.1", f.port))
+            await loop.sock_sendall(sock, b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n")
+            async with asyncio.timeout(DEADLINE):
+                await stuck.wait()
+            assert held(f) <= 3 * 256 * 1024
+            assert sent < 50_000_000
+        await server.until(lambda: not server.open)
+
+
+async def test_a_stalled_client_is_dropped_in_the_end() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+
+    limits = Limits(stall_timeout=0.1)
+    async with serving(handler) as server, forwarding({"/": server.url}, limits=limits) as f:
+        _, writer = await f.connect()
+        with contextlib.closing(writer):
+            writer.transport.pause_reading()
+            writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n")
+            await server.until(lambda: server.connections == 1 and not server.open)
+
+
+# -- WebSockets
+
+
+async def ws_echo(request: web.Request) -> web.WebSocketResponse:
+    socket = web.WebSocketResponse(protocols=["v1"], max_msg_size=0)
+    await socket.prepare(request)
+    async for message in socket:
+        if message.data == "bye":
+            await socket.close(code=4001, message=b"as asked")
+        elif isinstance(message.data, str):
+            await socket.send_str(message.data)
+        else:
+            await socket.send_bytes(message.data)
+    return socket
+
+
+async def test_a_websocket_passes_both_ways_and_closes() -> None:
+    async with (
+        app(web.get("/user/x/ws", ws_echo)) as url,
+        forwarding({"/user/x/": url}) as f,
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f.url + "/user/x/ws", protocols=["v1"], max_msg_size=0) as socket,
+    ):
+        assert socket.protocol == "v1"
+        await socket.send_str("hello")
+        assert await socket.receive_str(timeout=DEADLINE) == "hello"
+        large = bytes(5_000_000)
+        await socket.send_bytes(large)
+        assert await socket.receive_bytes(timeout=DEADLINE) == large
+        await socket.send_str("bye")
+        message = await socket.receive(timeout=DEADLINE)
+        assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 4001)
+        assert f.active[0] == "/user/x/"
+
+
+async def test_a_websocket_refused_by_its_server_is_a_response() -> None:
+    async def no(request: web.Request) -> web.Response:
+        return web.Response(status=403, text="not yours")
+
+    async with (
+        app(web.get("/", no)) as url,
+        forwarding({"/": url}) as f,
+        aiohttp.ClientSession() as session,
+    ):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await session.ws_connect(f.url)
+        assert caught.value.status == 403
+    async with forwarding({"/": refused_url()}) as f, aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await session.ws_connect(f.url)
+        assert caught.value.status == 503
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: hub\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
+)
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+async def test_bytes_sent_early_go_through_the_tunnel() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await read_head(reader)).lower()
+        assert b"upgrade: websocket" in head
+        assert b"connection: upgrade" in head
+        writer.write(SWITCH + b"first")
+        writer.write(await reader.readexactly(5))
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        assert await f.ask(UPGRADE + b"early") == SWITCH + b"firstearly"
+
+
+async def test_what_follows_a_refused_upgrade_is_no_request() -> None:
+    async with serving(answer(OK)) as server, forwarding({"/": server.url}) as f:
+        got = await f.ask(UPGRADE + b"GET /smuggled HTTP/1.1\r\nHost: hub\r\n\r\n")
+        assert got.count(b"HTTP/1.1 200 OK") == 1
+        assert server.connections == 1
+
+
+async def test_only_websockets_are_upgrades() -> None:
+    async with serving(echo_head) as server, forwarding({"/": server.url}) as f:
+        seen = body_of(await f.get("/", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"))
+        assert b"upgrade" not in seen.lower()
+
+
+async def test_a_half_closed_tunnel_goes_on_the_other_way() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(SWITCH)
+        assert await reader.read() == b"question"
+        writer.write(b"answer")
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        reader, writer = await f.connect()
+        with contextlib.closing(writer):
+            writer.write(UPGRADE)
+            assert await read_head(reader) == SWITCH
+            writer.write(b"question")
+            writer.write_eof()
+            async with asyncio.timeout(DEADLINE):
+                assert await reader.read() == b"answer"
+        await server.until(lambda: not server.open)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_no_side_of_a_tunnel_outlives_the_other(reset: bool) -> None:
+    """Idle tabs' WebSockets to stopped servers filled CHP with sockets (CHP #557)."""
+    gone = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(SWITCH)
+        if gone.is_set():
+            if reset:
+                writer.transport.abort()
+            return
+        await reader.read()
+
+    limits = Limits(half_closed_timeout=0.1)
+    async with serving(handler) as server, forwarding({"/": server.url}, limits=limits) as f:
+        reader, writer = await f.connect()
+        writer.write(UPGRADE)
+        await read_head(reader)
+        if reset:
+            writer.transport.abort()
+        writer.close()
+        await server.until(lambda: server.connections == 1 and not server.open)
+        gone.set()
+        with contextlib.suppress(ConnectionResetError):
+            assert await f.ask(UPGRADE) == SWITCH
+        registry = f.forwarder._registry
+        assert registry is not None
+        async with asyncio.timeout(DEADLINE):
+            await registry.wait_empty()
+
+
+async def test_a_tunnel_whose_reader_stops_is_paused() -> None:
+    sent = 0
+    stuck = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await read_head(reader)
+        writer.write(SWITCH)
+        while sent < 200_000_000:
+            writer.write(b"x" * 100_000)
+            sent += 100_000
+            drained = asyncio.ensure_future(writer.drain())
+            await asyncio.wait([drained], timeout=0.3)
+            if not drained.done():
+                stuck.set()
+            await drained
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        _, writer = await f.connect()
+        with contextlib.closing(writer):
+            writer.transport.pause_reading()
+            writer.write(UPGRADE)
+            async with asyncio.timeout(DEADLINE):
+                await stuck.wait()
+            assert held(f) <= 3 * 256 * 1024
+            assert sent < 50_000_000
+        await server.until(lambda: not server.open)
+
+
+# -- TLS and unix sockets
+
+
+class Certificates:
+    """A certificate for 127.0.0.1, one for a client, and their authorities."""
+
+    def __init__(self, folder: Path) -> None:
+        certipy = Certipy(store_dir=str(folder))
+        for name in ("server", "client"):
+            certipy.create_ca(f"{name}-ca")
+            certipy.create_signed_pair(
+                name, f"{name}-ca", alt_names=["IP:127.0.0.1", "DNS:localhost"]
+            )
+        self.files = {
+            name: {k: str(v) for k, v in certipy.store.get_record(name)["files"].items()}
+            for name in ("server", "client", "server-ca", "client-ca")
+        }
+
+    def context(self, purpose: ssl.Purpose, own: str, authority: str) -> ssl.SSLContext:
+        """Certificates wanted of both sides."""
+        context = ssl.create_default_context(purpose, cafile=self.files[authority]["cert"])
+        context.load_cert_chain(self.files[own]["cert"], self.files[own]["key"])
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+async def test_tls_to_the_server_with_certificates_of_both(certificates: Certificates) -> None:
+    server_tls = certificates.context(ssl.Purpose.CLIENT_AUTH, "server", "client-ca")
+    client_tls = certificates.context(ssl.Purpose.SERVER_AUTH, "client", "server-ca")
+    async with serving(answer(OK), tls=server_tls) as server:
+        async with forwarding({"/": server.url}, client_ssl=client_tls) as f:
+            assert body_of(await f.get("/")) == b"ok"
+            assert body_of(await f.get("/")) == b"ok"
+        async with forwarding({"/": server.url}) as f:  # does not know the authority
+            assert b" 503 " in await f.get("/")
+        wrong_name = server.url.replace("127.0.0.1", "127.0.0.2")
+        async with forwarding({"/": wrong_name}, client_ssl=client_tls) as f:
+            assert b" 503 " in await f.get("/")
+
+
+async def test_tls_from_the_client(certificates: Certificates) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificates.files["server"]["cert"], certificates.files["server"]["key"])
+    trust = ssl.create_default_context(cafile=certificates.files["server-ca"]["cert"])
+
+    async def seen(request: web.Request) -> web.Response:
+        return web.Response(text=request.headers["X-Forwarded-Proto"] + " " * 1_000_000)
+
+    async with (
+        app(web.get("/", seen), web.get("/ws", ws_echo)) as url,
+        forwarding({"/": url}, tls=tls) as f,
+        aiohttp.ClientSession() as session,
+    ):
+        https = f.url.replace("http:", "https:")
+        async with session.get(https, ssl=trust) as response:
+            assert (await response.text()).startswith("https ")
+        async with session.ws_connect(https + "/ws", ssl=trust) as socket:
+            await socket.send_str("hello")
+            assert await socket.receive_str(timeout=DEADLINE) == "hello"
+
+
+async def test_unix_sockets_on_both_sides(tmp_path: Path) -> None:
+    inner, outer = tmp_path / "a b%.sock", tmp_path / "outer.sock"
+    async with serving(echo_head, path=inner) as server, forwarding({"/": server.url}) as f:
+        await f.forwarder.start_unix(str(outer), 0o600)
+        assert outer.stat().st_mode & 0o777 == 0o600
+        reader, writer = await asyncio.open_unix_connection(outer)
+        with contextlib.closing(writer):
+            writer.write(b"GET /a HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n")
+            seen = await reader.read()
+        assert b"GET /a HTTP/1.1" in seen
+        assert b"X-Forwarded-For" not in seen
+        with pytest.raises(OSError, match="another process"):
+            await f.forwarder.start_unix(str(outer))
+    assert not outer.exists()
+
+
+# -- start and stop
+
+
+async def test_stop_lets_requests_end() -> None:
+    go = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        await go.wait()
+        writer.write(OK)
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        idle_reader, idle_writer = await f.connect()
+        asking = asyncio.ensure_future(f.ask(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n"))
+        await server.until(lambda: server.open == 1)
+        port = f.port
+        stopping = asyncio.ensure_future(f.forwarder.stop(DEADLINE))
+        with contextlib.closing(idle_writer):
+            assert await idle_reader.read() == b""
+        with pytest.raises(OSError, match=r"."):
+            await asyncio.open_connection("127.0.0.1", port)
+        go.set()
+        got = await asking
+        assert got.endswith(b"ok")
+        assert b"\r\nConnection: close\r\n" in got
+        await stopping
+
+
+async def test_a_port_in_use_is_an_error() -> None:
+    async with forwarding({}) as f:
+        with pytest.raises(OSError, match="in use"):
+            await Forwarder(resolve=lambda host, path: None).start("127.0.0.1", f.port)
+
+
+async def test_the_proxys_own_health() -> None:
+    async with forwarding({}, health_path="/_chp_healthz") as f:
+        assert (await f.get("/_chp_healthz")).startswith(b"HTTP/1.1 200 OK")
+        assert (await f.get("/_chp_healthz/x")).startswith(b"HTTP/1.1 404")
+
+
+def test_limits_are_checked() -> None:
+    with pytest.raises(ValueError, match="connect_timeout"):
+        Limits(connect_timeout=0)
