@@ -169,7 +169,8 @@ class InProcessProxy(Proxy):
 
         async def run() -> None:
             proxy_loop = asyncio.get_running_loop()
-            self._stop = asyncio.Event()
+            # a name of its own: stop() may have let go of the attribute before the wait begins
+            stop = self._stop = asyncio.Event()
             try:
                 await self._listen(forwarder, url, server_ssl)
             except Exception as error:
@@ -178,7 +179,7 @@ class InProcessProxy(Proxy):
                 return
             self.addresses = forwarder.addresses
             loop.call_soon_threadsafe(tell, None, proxy_loop)
-            await self._stop.wait()
+            await stop.wait()
             await forwarder.stop(grace)
 
         self._table, self._entries = RouteTable(), {}
