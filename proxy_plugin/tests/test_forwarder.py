@@ -235,6 +235,16 @@ async def test_the_path_of_the_target_goes_before(prefix: str, seen: bytes) -> N
         assert body_of(await f.get("/x/a?b")).split()[1] == seen
 
 
+async def test_targets_of_one_server_keep_their_own_paths() -> None:
+    """They share connections, and the error page's target does too."""
+    async with serving(echo_head) as server:
+        routes = {"/x/": server.url + "/one", "/y/": server.url + "/two"}
+        async with forwarding(routes, error_target=server.url + "/hub/error") as f:
+            asked = [body_of(await f.get(path)).split()[1] for path in ("/x/", "/y/", "/z", "/x/")]
+        assert asked == [b"/one/x/", b"/two/y/", b"/hub/error/404?url=%2Fz", b"/one/x/"]
+        assert server.connections == 1
+
+
 async def test_host_and_origin_are_kept_and_the_way_is_told() -> None:
     async with serving(echo_head) as server, forwarding({"/": server.url}) as f:
         seen = body_of(await f.get("/", "Origin: http://hub:1", "X-Forwarded-For: 6.6.6.6"))

@@ -188,9 +188,11 @@ class Exchange:
         if not backend.is_open:  # it came and went before this was called
             self.backend_lost(None)
             return
+        assert self._target is not None
         self._backend = backend
         backend.user = self
-        backend.write(b"".join((self._request(backend.target), *self._pending)))
+        # not the connection's own target: targets with one address share a pool
+        backend.write(b"".join((self._request(self._target), *self._pending)))
         self._pending.clear()
         self.client.couple(backend)
 
