@@ -8,8 +8,8 @@ SHELL := /bin/bash
 SETUP := ci/setup
 # More arguments for pytest: make test ARGS="-k browser -x"
 ARGS ?=
-CODE := proxy_plugin ci ci/setup
-RUFF := --config proxy_plugin/pyproject.toml
+# From proxy_plugin, whose settings they all follow.
+CODE := --config pyproject.toml . ../ci ../ci/setup
 
 .PHONY: help setup demo test test-fast conformance lint format clean
 
@@ -34,14 +34,11 @@ conformance: ## Run the common suite on every proxy, and write its table to buil
 		--conformance-report ../build/conformance $(ARGS)'
 
 lint: ## Check style and types
-	@$(SETUP) venv -- ruff check $(RUFF) $(CODE)
-	@$(SETUP) venv -- ruff format --check $(RUFF) $(CODE)
-	@$(SETUP) venv -- bash -c 'cd proxy_plugin && exec mypy'
-	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict --python-executable "$$(command -v python)" demo'
+	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check $(CODE) && ruff format --check $(CODE) && mypy'
+	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo'
 
 format: ## Put the code into the form that lint asks for
-	@$(SETUP) venv -- ruff check --fix $(RUFF) $(CODE)
-	@$(SETUP) venv -- ruff format $(RUFF) $(CODE)
+	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check --fix $(CODE); ruff format $(CODE)'
 
 clean: ## Remove what the targets left in the tree (the cache is kept: see ci/setup)
 	@find . -path ./.git -prune -o -type d \( -name __pycache__ -o -name .pytest_cache \
