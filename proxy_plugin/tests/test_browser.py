@@ -118,7 +118,7 @@ def run_demo(mark: str, output: Path, **environment: str) -> subprocess.Popen[by
         return subprocess.Popen(
             [sys.executable, "-m", "demo"],
             cwd=CI,
-            env={**os.environ, "DEMO_MARK": mark, **environment},
+            env={**os.environ, "DEMO_MARK": mark, "TMPDIR": str(output.parent), **environment},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
