@@ -36,7 +36,7 @@ from .etcd_errors import (
     parse,
     rpc_error,
 )
-from .etcd_stream import Stream, keep_tcp_alive
+from .etcd_stream import Stream
 from .etcd_tls import TlsFiles
 from .store import StoreRefused, StoreUnavailable
 
@@ -54,6 +54,9 @@ _SET_ASIDE = 5.0
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 #: an endpoint gets half of the time left, but not less than this, in seconds
 _SHORTEST_TRY = 1.0
+#: calls under way at once; the others wait here, not in aiohttp's queue (100 connections), where an
+#: endpoint would be blamed for the wait
+_AT_ONCE = 64
 
 
 class Gateway:
@@ -94,6 +97,7 @@ class Gateway:
         self._set_aside: dict[str, float] = {}
         self._token: str | None = None
         self._signing_in = asyncio.Lock()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._http: aiohttp.ClientSession | None = None
 
     # -- calls ---------------------------------------------------------------------------------
@@ -110,7 +114,18 @@ class Gateway:
         async def one(endpoint: str) -> Json:
             return await self.call_one(endpoint, path, body, signed=signed)
 
-        return await self._over_endpoints(one)
+        deadline = asyncio.get_running_loop().time() + self.timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"etcd is too slow: {_AT_ONCE} calls are waiting for it at {self.endpoints[0]}"
+            ) from None
+        try:
+            return await self._over_endpoints(one, deadline)
+        finally:
+            self._slots.release()
 
     async def call_one(self, endpoint: str, path: str, body: Json, *, signed: bool = True) -> Json:
         """POST to one endpoint, once; signs in again once if the token is no longer good.
@@ -138,7 +153,8 @@ class Gateway:
 
             return await self._with_token(endpoint, begin)
 
-        stream = await self._over_endpoints(one)
+        deadline = asyncio.get_running_loop().time() + self.timeout
+        stream = await self._over_endpoints(one, deadline)
         try:
             yield stream
         except Transport:
@@ -155,9 +171,8 @@ class Gateway:
 
     # -- endpoints -----------------------------------------------------------------------------
 
-    async def _over_endpoints(self, one: Callable[[str], Awaitable[T]]) -> T:
+    async def _over_endpoints(self, one: Callable[[str], Awaitable[T]], deadline: float) -> T:
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self.timeout
         pause = _PAUSE
         failures: dict[str, Exception] = {}
         while True:
@@ -306,7 +321,7 @@ class Gateway:
             raise self._explain(endpoint, error) from None
         stream = Stream(endpoint, response, requests)
         try:
-            keep_tcp_alive(response)
+            stream.keep_tcp_alive()
             if response.status != 200:
                 raise rpc_error(endpoint, parse(endpoint, response, await response.read()))
             stream.first = await stream.next()

@@ -11,7 +11,7 @@ import aiohttp
 
 from .etcd_errors import Json, Transport, parse, reason, rpc_error
 
-__all__ = ["Stream", "keep_tcp_alive"]
+__all__ = ["Stream"]
 
 
 class Stream:
@@ -24,6 +24,8 @@ class Stream:
         self.first: Json = {}
         self._response = response
         self._requests = requests
+        connection = response.connection
+        self._transport = connection.transport if connection else None
         self._lines: deque[bytes] = deque()
         self._rest = bytearray()
 
@@ -58,23 +60,20 @@ class Stream:
         result = message.get("result")
         return result if isinstance(result, dict) else message
 
+    def keep_tcp_alive(self) -> None:
+        """Notice a peer that went away without a word, although nothing is being sent."""
+        raw = self._transport.get_extra_info("socket") if self._transport else None
+        if raw is None:
+            return
+        with suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+                if hasattr(socket, option):
+                    raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
     def close(self) -> None:
         """Close the stream, and its connection."""
+        # TLS's goodbye would take a round trip that nobody waits for; there is nothing to lose.
+        if self._transport is not None:
+            self._transport.abort()
         self._response.close()
-
-
-def keep_tcp_alive(response: aiohttp.ClientResponse) -> None:
-    """Notice a peer that went away without a word, although nothing is being sent."""
-    connection = response.connection
-    raw = (
-        connection.transport.get_extra_info("socket")
-        if connection and connection.transport
-        else None
-    )
-    if raw is None:
-        return
-    with suppress(OSError):
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-            if hasattr(socket, option):
-                raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
