@@ -81,7 +81,7 @@ async def following(store: EtcdStore, revision: int, last: int) -> list[Batch]:
         while not found or found[-1].revision < last:
             begin = found[-1].revision + 1 if found else revision
             try:
-                async with aclosing(store.watch("routes/", revision=begin)) as watch:  # type: ignore[type-var]
+                async with aclosing(store.watch("routes/", revision=begin)) as watch:
                     async for batch in watch:
                         if batch.events:
                             found.append(batch)
@@ -150,7 +150,7 @@ async def test_many_callers_at_once(store: EtcdStore) -> None:
 
 async def test_a_watch_names_the_cluster_at_once(store: EtcdStore) -> None:
     snapshot = await store.read("")
-    async with aclosing(store.watch("routes/", revision=snapshot.revision + 1)) as watch:  # type: ignore[type-var]
+    async with aclosing(store.watch("routes/", revision=snapshot.revision + 1)) as watch:
         assert await anext(watch) == Batch(snapshot.cluster_id, snapshot.revision)
 
 
@@ -160,7 +160,7 @@ async def test_a_silent_watch_is_told_that_nothing_came(shared: EtcdCluster) -> 
         start = (await store.read("")).revision + 1
         async with (
             asyncio.timeout(CLUSTER),
-            aclosing(store.watch("routes/", revision=start)) as watch,  # type: ignore[type-var]
+            aclosing(store.watch("routes/", revision=start)) as watch,
         ):
             await anext(watch)
             elsewhere = await store.write([Put("activity/a", b"")])
@@ -249,7 +249,7 @@ async def test_a_stopped_member_is_passed_over(tmp_path: Path) -> None:
 
 async def test_a_watch_on_a_stopped_member_ends(tmp_path: Path) -> None:
     async with EtcdCluster(tmp_path, members=1) as cluster, client(cluster, silence=1.0) as store:
-        async with aclosing(store.watch("routes/", revision=1)) as watch:  # type: ignore[type-var]
+        async with aclosing(store.watch("routes/", revision=1)) as watch:
             await anext(watch)
             cluster.pause(0)
             with pytest.raises(StoreUnavailable, match="silent for 1 s"):
@@ -262,7 +262,7 @@ async def test_a_watch_on_a_member_without_a_leader_ends(tmp_path: Path) -> None
     async with EtcdCluster(tmp_path) as cluster:
         endpoints = cluster.endpoints[:1]
         async with client(cluster, endpoints=endpoints, timeout=2.0) as store:
-            async with aclosing(store.watch("routes/", revision=1)) as watch:  # type: ignore[type-var]
+            async with aclosing(store.watch("routes/", revision=1)) as watch:
                 await anext(watch)
                 cluster.kill(1)
                 cluster.kill(2)
@@ -389,7 +389,7 @@ async def test_users_changed_while_signed_in(secured: EtcdCluster) -> None:
 async def test_a_watch_outlives_its_token(secured: EtcdCluster) -> None:
     async with client(secured, silence=30) as store, client(secured) as writer:
         start = (await store.read("")).revision + 1
-        async with aclosing(store.watch("routes/", revision=start)) as watch:  # type: ignore[type-var]
+        async with aclosing(store.watch("routes/", revision=start)) as watch:
             await anext(watch)
             token = store.gateway._token
             assert token

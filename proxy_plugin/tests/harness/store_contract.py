@@ -29,7 +29,7 @@ async def batches(store: Store, *prefixes: str, revision: int, until_revision: i
     found: list[Batch] = []
     async with asyncio.timeout(CLUSTER):
         stream: AsyncIterator[Batch] = store.watch(*prefixes, revision=revision)
-        async with aclosing(stream):  # type: ignore[type-var]
+        async with aclosing(stream):
             async for batch in stream:
                 if batch.events:
                     found.append(batch)
