@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
+import importlib.util
 import os
 import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
-from importlib.metadata import version
 
 from jupyterhub.proxy import ConfigurableHTTPProxy
+from ours import OURS
+
 from jupyterhub_junction.conformance.implementation import FEATURES, Implementation, Running
 from jupyterhub_junction.conformance.surroundings import Surroundings, free_port
-from jupyterhub_junction.conformance.world import until
-from ours import OURS
 
 
 def _program(name: str, variable: str) -> str | None:
@@ -31,14 +32,6 @@ def _needs(name: str, variable: str):
         return None
 
     return missing
-
-
-async def _accepts(url: str) -> bool:
-    host, _, port = url.rpartition("/")[2].partition(":")
-    _, writer = await asyncio.open_connection(host, int(port))
-    writer.transport.abort()
-    await asyncio.sleep(0)
-    return True
 
 
 # -- configurable-http-proxy, the reference
@@ -112,14 +105,90 @@ def _stop_chp(owner: ConfigurableHTTPProxy) -> None:
     owner._remove_process_files()
 
 
+_CHP_DIES = "the client is left waiting: the cut is not passed on"
+
 CHP = Implementation(
     "chp",
     start_chp,
     features=frozenset(FEATURES) - {"refuses-bad-routes"},
-    known={},
+    known={
+        "activity-websocket-server": "only what clients send over a WebSocket counts",
+        "dies-chunked": _CHP_DIES,
+        "dies-counted": _CHP_DIES,
+        "dies-reset": _CHP_DIES,
+        "forwarded-not-trusted": "X-Forwarded-* fields of any client are added to",
+        "head-before-body": "the head is held until the body begins",
+        "hop-by-hop-request": "fields that Connection names are handed on",
+        "hop-by-hop-response": "fields that Connection names are handed on",
+        "host-case": "host names are compared as they are written",
+        "path-dot-segments": "dot segments are resolved",
+        "path-dot-segments-encoded": "dot segments are resolved",
+        "path-not-utf8": "answered with 500: paths have to be UTF-8",
+        "query-quote": "' arrives as %27",
+        "trailers-request": "trailers are dropped",
+        "trailers-response": "trailers are dropped",
+    },
     missing=_needs("configurable-http-proxy", "JUNCTION_CHP"),
     version=_chp_version,
     reference=True,
 )
 
-IMPLEMENTATIONS = [CHP, *OURS]
+
+# -- jupyterhub-traefik-proxy, the peer
+
+
+def _peer_missing() -> str | None:
+    if importlib.util.find_spec("jupyterhub_traefik_proxy") is None:
+        return "jupyterhub-traefik-proxy is not installed"
+    if importlib.util.find_spec("toml") is None:
+        return "toml is not installed"
+    return _needs("traefik", "JUNCTION_TRAEFIK")()
+
+
+def _peer_version() -> str:
+    shown = subprocess.run(
+        [_program("traefik", "JUNCTION_TRAEFIK") or "", "version", "--format", "{{.Version}}"],
+        capture_output=True,
+        text=True,
+    )
+    peer = importlib.metadata.version("jupyterhub-traefik-proxy")
+    return f"jupyterhub-traefik-proxy {peer} (file), Traefik {shown.stdout.strip()}"
+
+
+@contextlib.asynccontextmanager
+async def start_peer(around: Surroundings) -> AsyncIterator[Running]:
+    from jupyterhub_traefik_proxy.fileprovider import TraefikFileProviderProxy
+
+    class Peer(TraefikFileProviderProxy):
+        def _start_traefik(self) -> None:
+            # It finds its program on PATH only.
+            self.traefik_process = subprocess.Popen(
+                [_program("traefik", "JUNCTION_TRAEFIK"), "--configfile", self.static_config_file],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+
+    proxy = Peer(
+        static_config_file=str(around.directory / "traefik.toml"),
+        dynamic_config_file=str(around.directory / "rules.toml"),
+        traefik_api_url=f"http://127.0.0.1:{free_port()}",
+        traefik_api_password="a-password",  # noqa: S106
+        traefik_api_username="a-name",
+        **around.proxy_arguments(),
+    )
+    await proxy.start()
+    try:
+        yield Running(proxy, (around.public_url,))
+    finally:
+        await proxy.stop()
+
+
+PEER = Implementation(
+    "traefik-proxy",
+    start_peer,
+    features=frozenset({"host-routing", "tls"}),
+    missing=_peer_missing,
+    version=_peer_version,
+)
+
+IMPLEMENTATIONS = [CHP, *OURS, PEER]

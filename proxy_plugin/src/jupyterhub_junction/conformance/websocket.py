@@ -6,7 +6,7 @@ import asyncio
 
 from .backend import Exchange, default
 from .behaviours import behaviour
-from .client import Connection, UpgradeRefused
+from .client import Answer, Connection, UpgradeRefused
 from .implementation import Options
 from .wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame
 from .world import DEADLINES, World, until
@@ -14,6 +14,15 @@ from .world import DEADLINES, World, until
 
 def _answer() -> asyncio.Timeout:
     return asyncio.timeout(DEADLINES["answer"])
+
+
+async def _refusal(world: World, url: str) -> Answer:
+    """The answer to a WebSocket that is not to be opened."""
+    try:
+        async with world.websocket(url):
+            raise AssertionError("the WebSocket was opened")
+    except UpgradeRefused as refused:
+        return refused.answer
 
 
 @behaviour("ws-text", "Text messages arrive and come back.")
@@ -180,12 +189,9 @@ async def ws_refused(world: World) -> None:
 
     await world.serve(handler)
     for url in world.urls:
-        try:
-            async with world.websocket(url):
-                raise AssertionError("the proxy accepted for the server")
-        except UpgradeRefused as refused:
-            assert (refused.answer.status, refused.answer.body) == (403, b"not you")
-            assert refused.answer.get("content-type") == "text/own"
+        answer = await _refusal(world, url)
+        assert (answer.status, answer.body) == (403, b"not you")
+        assert answer.get("content-type") == "text/own"
 
 
 @behaviour("ws-dead-server", "A WebSocket to a server that is gone is refused, not left waiting.")
@@ -193,21 +199,13 @@ async def ws_dead_server(world: World) -> None:
     backend = await world.serve()
     await backend.stop()
     for url in world.urls:
-        try:
-            async with world.websocket(url):
-                raise AssertionError("a dead server's WebSocket was opened")
-        except UpgradeRefused as refused:
-            assert refused.answer.status == 503
+        assert (await _refusal(world, url)).status == 503
 
 
 @behaviour("ws-unrouted", "A WebSocket without a route goes to the hub, which refuses it.")
 async def ws_unrouted(world: World) -> None:
     for url in world.urls:
-        try:
-            async with world.websocket(url, world.path("nobody/ws")):
-                raise AssertionError("a WebSocket was opened with nobody")
-        except UpgradeRefused as refused:
-            assert refused.answer.backend == world.hub.name
+        assert (await _refusal(world, url)).backend == world.hub.name
 
 
 @behaviour("ws-first-word", "Frames that a server sends right with its 101 reach the client.")
