@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import hashlib
 import json
@@ -12,7 +11,7 @@ from .backend import Exchange
 from .behaviours import behaviour
 from .implementation import Options
 from .wire import encode_head
-from .world import World
+from .world import World, until
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND")
 
