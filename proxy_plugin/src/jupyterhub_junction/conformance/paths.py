@@ -200,7 +200,7 @@ _name_is_reached(
 async def name_captures_nothing(world: World) -> None:
     backend = await world.backend()
     evil = "a%60%29%20%7C%7C%20PathPrefix%28%60%2F"
-    await world.add(f"{world.spec}{evil}/", backend.url)
+    await world.route(backend, f"{world.spec}{evil}/")
     for target in (world.base, world.path("a"), world.options.base_url, world.path("a%60%29")):
         for answer in await world.get(target):
             assert answer.backend == world.hub.name, target
