@@ -67,7 +67,8 @@ def canonical_path(path: str) -> str:
         if i % 2:
             parts[i] = part.upper()
         elif "%" in part:
-            parts[i] = unquote_to_bytes(part).decode("utf-8", "surrogateescape")
+            raw = part.encode("utf-8", "surrogateescape")
+            parts[i] = unquote_to_bytes(raw).decode("utf-8", "surrogateescape")
     return "".join(parts)
 
 
@@ -157,11 +158,13 @@ def check_data(data: Any) -> dict[str, Any]:
         return {}
     try:
         text = json.dumps(data, allow_nan=False)
+        value = json.loads(text)
     except (TypeError, ValueError) as error:
         raise RouteError(f"data {data!r:.120} cannot be written as JSON: {error}") from None
+    except RecursionError:
+        raise RouteError("data is nested too deeply to be written as JSON") from None
     if len(text) > MAX_DATA_BYTES:
         raise RouteError(f"data of {len(text)} bytes is over the {MAX_DATA_BYTES} allowed")
-    value = json.loads(text)
     if not isinstance(value, dict):
         raise RouteError(f"data {data!r:.120} is no JSON object")
     return value
@@ -264,7 +267,7 @@ class RouteTable(Mapping[str, Route]):
         """
         name = host.lower()
         if not name.startswith("["):
-            name = name.partition(":")[0]
+            name = name.partition(":")[0].removesuffix(".")
         paths = self._hosts.get(name) if name else None
         if paths is None:
             paths = self._hosts.get("", {})
