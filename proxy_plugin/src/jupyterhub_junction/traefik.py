@@ -6,9 +6,9 @@ Traefik tries the routers of one level one after another, so a flat table costs 
 Here routers hang under parents by prefix (Traefik's multi-layer routing, ``parentRefs``), and
 no level holds more than :data:`FANOUT` and a few.  Invariants:
 
-* A group matches a request only if every route below it could, and has a catch-all child: a
-  parent that matches without a child that matches would answer 404.  The catch-all serves the
-  longest route that holds the whole group.
+* A parent that matches without a child that matches would answer 404.  So a group of paths has
+  a catch-all child, which serves the longest route that holds the whole group; and a group of
+  hosts matches these hosts and no other.
 * Within a level, a longer match has the higher priority.
 * No name of a route stands in a rule unquoted, or in the name of a router or service.
 
@@ -90,7 +90,7 @@ def _quoted(text: str) -> str:
         lambda m: f"\\U{0x10000 + ((int(m[1], 16) - 0xD800) << 10) + int(m[2], 16) - 0xDC00:08x}",
         plain,
     )
-    return plain.replace("`", "\\u0060").replace("\\/", "/")
+    return plain.replace("`", "\\u0060")
 
 
 def _tokens(path: str) -> tuple[str, ...]:
@@ -134,9 +134,10 @@ def _group_rule(tokens: Sequence[str], heads: Sequence[str] = ()) -> str:
     return f"PathRegexp({_quoted('^' + pattern)})"
 
 
-def _host_group_rule(prefix: str, heads: Sequence[str]) -> str:
-    alternatives = "|".join(map(re.escape, heads))
-    return f"HostRegexp({_quoted(f'^{re.escape(prefix)}(?:{alternatives})')})"
+def _host_group_rule(hosts: Iterable[str]) -> str:
+    """Matches these hosts and no other; the dot is that of a fully qualified name."""
+    pattern = "^(?:" + "|".join(map(re.escape, hosts)) + r")\.?$"
+    return f"HostRegexp({_quoted(pattern)})"
 
 
 # --- the tree ------------------------------------------------------------------------------------
@@ -258,35 +259,25 @@ class _Renderer:
         self,
         hosts: Sequence[tuple[str, Sequence[tuple[tuple[str, ...], Route]]]],
         parent: str,
-        depth: int,
         default: Route | None,
         hub: Route | None,
     ) -> None:
-        """Routers for the hosts that have routes of their own, split by prefix like paths."""
+        """Routers for the hosts that have routes of their own.
+
+        A group names its hosts in full, not by prefix: a host without routes of its own must
+        get past it, to the routes without a host.
+        """
         if len(hosts) <= FANOUT:
             for host, items in hosts:
-                name = self.router(f"Host({_quoted(host)})", 1_000_000 + len(host), parent)
+                name = self.router(f"Host({_quoted(host)})", 1_000_000, parent)
                 root = next((route for tokens, route in items if not tokens), default)
                 self.paths([item for item in items if item[0]], name, 0, root, hub)
             return
-        first, last = hosts[0][0], hosts[-1][0]
-        while depth < min(len(first), len(last)) and first[depth] == last[depth]:
-            depth += 1
-        groups: dict[str, list[tuple[str, Sequence[tuple[tuple[str, ...], Route]]]]] = {}
-        for host, items in hosts:
-            if len(host) == depth:
-                self.hosts([(host, items)], parent, depth, default, hub)
-            else:
-                groups.setdefault(host[depth], []).append((host, items))
-        # a host name has under 40 different characters, so this level needs no chunks
-        for head, members in sorted(groups.items()):
-            if len(members) == 1:
-                self.hosts(members, parent, depth, default, hub)
-                continue
-            rule = _host_group_rule(first[:depth], [head])
-            name = self.router(rule, 1_000_000 + depth, parent)
-            self.catch_all(name, default, hub)
-            self.hosts(members, name, depth + 1, default, hub)
+        per_group = -(-len(hosts) // FANOUT)
+        for start in range(0, len(hosts), per_group):
+            members = hosts[start : start + per_group]
+            rule = _host_group_rule(host for host, _ in members)
+            self.hosts(members, self.router(rule, 1_000_000, parent), default, hub)
 
 
 def _hub_route(table: RouteTable) -> Route | None:
@@ -340,7 +331,7 @@ def render(table: RouteTable, options: RenderOptions = RenderOptions()) -> Docum
     default = next((route for tokens, route in paths if not tokens), None)
     out.paths([item for item in paths if item[0]], "root", 0, default, hub)
     if by_host:
-        out.hosts(sorted(by_host.items()), "root", 0, default, hub)
+        out.hosts(sorted(by_host.items()), "root", default, hub)
     if len(out.routers) == 1:  # a root without children is no router
         root["service"] = "noop@internal"
     return _document(out, options)
