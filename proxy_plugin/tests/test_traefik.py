@@ -1,0 +1,629 @@
+"""The rendered document, read as Traefik reads it.
+
+The model below is written from Traefik's own code (3.7): ``pkg/muxer/http``, the entry point's
+``normalizePath``, Go's ``net/url`` and string literals.  It shares nothing with the renderer, so
+that a request goes where the route table says only if the rendered rules really say so.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+import json
+import random
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from jupyterhub_junction import traefik
+from jupyterhub_junction.routes import Route, RouteTable
+from jupyterhub_junction.traefik import (
+    FANOUT,
+    RenderOptions,
+    control_document,
+    marker_name,
+    render,
+    static_document,
+    with_marker,
+)
+
+# --- Go ------------------------------------------------------------------------------------------
+
+_GO_ESCAPES = {
+    "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
+    "\\": "\\", '"': '"',
+}  # fmt: skip
+
+
+def go_unquote(text: str) -> bytes:
+    """strconv.Unquote of a double-quoted literal; ValueError for what Go refuses."""
+    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
+        raise ValueError(f"no literal: {text!r}")
+    body, value = text[1:-1], b""
+    while body:
+        head, body = body[0], body[1:]
+        if head in '"\n':
+            raise ValueError(f"{head!r} within a literal: {text!r}")
+        if head != "\\":
+            value += head.encode()
+            continue
+        kind, body = body[0], body[1:]
+        if kind in _GO_ESCAPES:
+            value += _GO_ESCAPES[kind].encode()
+        elif kind in "xuU":
+            digits = {"x": 2, "u": 4, "U": 8}[kind]
+            number, body = int(body[:digits], 16), body[digits:]
+            if kind == "x":
+                value += bytes([number])
+            elif 0xD800 <= number < 0xE000 or number > 0x10FFFF:
+                raise ValueError(f"no character: {text!r}")
+            else:
+                value += chr(number).encode()
+        else:
+            raise ValueError(f"no escape of Go's: \\{kind} in {text!r}")
+    return value
+
+
+def runes(value: bytes) -> str:
+    """A Go string as its regexp package reads it: a byte that is not UTF-8 is U+FFFD."""
+    return re.sub("[\udc80-\udcff]", "\ufffd", value.decode("utf-8", "surrogateescape"))
+
+
+@functools.cache
+def go_regexp(pattern: bytes) -> re.Pattern[str]:
+    r"""Only what RE2 and Python read alike, and ``\x{…}``, which Python lacks; else ValueError."""
+    text = runes(pattern)
+    python = ""
+    for part in re.findall(r"\\x\{[0-9a-f]+\}|\(\?:|\\.|.", text, re.DOTALL):
+        if part.startswith("\\x{"):
+            python += re.escape(chr(int(part[3:-1], 16)))
+        elif len(part) == 2 and part[1].isalnum():
+            raise ValueError(f"{part} in {text!r}")
+        elif part == "$":
+            python += r"\Z"  # Python's $ also stands before a last line feed
+        elif part in "{}[]*+":
+            raise ValueError(f"{part} in {text!r}")
+        else:
+            python += part
+    return re.compile(python, re.DOTALL)
+
+
+_PATH_PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~$&+,/:;=@"
+
+
+def escaped_path(path: str) -> str:
+    """What Go's URL.EscapedPath gives for a path sent, after Traefik's normalizePath."""
+    raw = path.encode("utf-8", "surrogateescape")
+    decoded = unquote_to_bytes(raw)
+    own = quote(decoded, safe=_PATH_PLAIN)
+    if raw == own.encode():
+        return own
+    if all(byte in _PATH_PLAIN + b"!'()*[]%" for byte in raw):
+        return re.sub("%[0-9A-Fa-f]{2}", _normal_escape, path)
+    return own  # not validly encoded, so Go encodes the decoded path anew
+
+
+def _normal_escape(found: re.Match[str]) -> str:
+    character = chr(int(found[0][1:], 16))
+    if character.isascii() and (character.isalnum() or character in "-._~"):
+        return character
+    return found[0].upper()
+
+
+_RESERVED = {f"%{ord(c):02X}" for c in ":/?#[]@!$&'()*+,;=%"}
+
+
+def routing_path(path: str) -> bytes:
+    """The muxer's withRoutingPath."""
+    parts = re.split("(%[0-9A-F]{2})", escaped_path(path))
+    return b"".join(
+        part.encode() if part in _RESERVED else unquote_to_bytes(part) for part in parts
+    )
+
+
+# --- Traefik -------------------------------------------------------------------------------------
+
+_TERM = re.compile(r'(Path|PathPrefix|PathRegexp|Host|HostRegexp)\(("(?:[^"\\\n]|\\.)*")\)')
+
+
+@dataclass
+class Rule:
+    """A rule: matchers joined by ``||``, which is all that the renderer writes."""
+
+    text: str
+    terms: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        rest = self.text
+        while True:
+            term = _TERM.match(rest)
+            if term is None:
+                raise ValueError(f"no rule: {self.text}")
+            name, value = term[1], go_unquote(term[2])
+            if name in ("Path", "PathPrefix") and not value.startswith(b"/"):
+                raise ValueError(f"path without a slash: {self.text}")
+            if name.startswith("Host") and not value.isascii():
+                raise ValueError(f"host that is not ASCII: {self.text}")
+            if name.endswith("Regexp"):
+                go_regexp(value)
+            self.terms.append((name, value))
+            rest = rest[term.end() :]
+            if not rest:
+                return
+            if not rest.startswith(" || "):
+                raise ValueError(f"no rule: {self.text}")
+            rest = rest[4:]
+
+    def matches(self, host: str, path: bytes) -> bool:
+        return any(self._matches(name, value, host, path) for name, value in self.terms)
+
+    @staticmethod
+    def _matches(name: str, value: bytes, host: str, path: bytes) -> bool:
+        if name == "Path":
+            return path == value
+        if name == "PathPrefix":
+            return path.startswith(value)
+        if name == "PathRegexp":
+            return go_regexp(value).search(runes(path)) is not None
+        if name == "Host":
+            wanted = value.decode().lower()
+            return host != "" and wanted in (host, host.removesuffix("."))
+        return go_regexp(value).search(host) is not None
+
+
+class Model:
+    """A document as Traefik would serve it."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.http = document["http"]
+        self.routers: dict[str, dict[str, Any]] = self.http["routers"]
+        self.rules = {name: Rule(body["rule"]) for name, body in self.routers.items()}
+        self.children: dict[str, list[str]] = {}
+        for name, body in self.routers.items():
+            for parent in body.get("parentRefs", ()):
+                assert parent in self.routers, f"{name} hangs under {parent}, which is not there"
+                self.children.setdefault(parent, []).append(name)
+        for name, body in self.routers.items():
+            # Traefik refuses a parent with a service, and a leaf without one
+            assert ("service" in body) != (name in self.children), name
+            assert not ("entryPoints" in body and "parentRefs" in body), name
+            for middleware in body.get("middlewares", ()):
+                assert middleware in self.http["middlewares"]
+
+    def target(self, host: str, path: str) -> str | None:
+        """The URL that a request goes to; None for the 404 of Traefik or of the hub."""
+        name = host.lower()
+        if not name.startswith("["):
+            name = name.partition(":")[0]
+        found = self._choose(["root"], name, routing_path(path))
+        while found in self.children:
+            found = self._choose(self.children[found], name, routing_path(path))
+        if found is None:
+            return None
+        body = self.routers[found]
+        if body["service"] == "noop@internal":
+            assert found == "root" or body["middlewares"] == ["missing"]
+            return None
+        [server] = self.http["services"][body["service"]]["loadBalancer"]["servers"]
+        target: str = server["url"]
+        for middleware in body.get("middlewares", ()):
+            rewrite = self.http["middlewares"][middleware]["replacePathRegex"]
+            assert rewrite["regex"] == "^/"
+            target += rewrite["replacement"].replace("$$", "$").removesuffix("/")
+        return target
+
+    def _choose(self, names: list[str], host: str, path: bytes) -> str | None:
+        """The first match by priority; that no two of the same priority match is checked."""
+        matching = [name for name in names if self.rules[name].matches(host, path)]
+        if not matching:
+            return None
+        priority = max(self.routers[name].get("priority", 0) for name in matching)
+        [best] = [n for n in matching if self.routers[n].get("priority", 0) == priority]
+        return best
+
+
+@pytest.fixture(scope="module", params=[2, 5])
+def fanout(request: pytest.FixtureRequest) -> Any:
+    """Small levels, so that small tables make deep trees."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(traefik, "FANOUT", request.param)
+    yield request.param
+    patch.undo()
+
+
+def levels(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for body in document["http"]["routers"].values():
+        for parent in body.get("parentRefs", ()):
+            found.setdefault(parent, []).append(body)
+    return found
+
+
+# --- random tables and requests ------------------------------------------------------------------
+
+LETTERS = "ab@:+%/?`\"'\\($ .é\U0001f600"
+NAMES = st.text(st.sampled_from(LETTERS), min_size=1, max_size=4).filter(
+    lambda name: name not in (".", "..")
+)
+SEGMENTS = st.one_of(NAMES, st.sampled_from(["user", "a", "b", "ab"])).map(
+    lambda name: quote(name, safe="@~")
+)
+HOSTS = st.sampled_from(["", "", "", "", "a.b", "A.bc", "b", "bc", "c.d", "c.d.e", "x_1~-"])
+SPECS = st.tuples(HOSTS, st.lists(SEGMENTS, max_size=4)).map(
+    lambda drawn: drawn[0] + "/" + "".join(segment + "/" for segment in drawn[1])
+)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> RouteTable:
+    specs = draw(st.lists(SPECS, max_size=30, unique=True))
+    if draw(st.booleans()):
+        specs.append("/")
+    prefixes = draw(st.lists(st.sampled_from(["", "", "/p", "/$1/%2F"]), min_size=1))
+    routes = {}
+    for number, (spec, prefix) in enumerate(zip(specs, itertools.cycle(prefixes), strict=False)):
+        hub = number == 0 and draw(st.booleans())
+        target = f"http://10.0.0.{number}:80{prefix}"
+        routes[spec] = Route(spec, target, {"hub": True} if hub else {})
+    return RouteTable(routes.values())
+
+
+def respelled(path: str, draw: st.DrawFn, *, raw: bool) -> str:
+    """Another form of a path: escapes made plain, plain characters escaped, hex in lower case."""
+
+    def plain(found: re.Match[str]) -> str:
+        text = unquote_to_bytes(found[0]).decode("utf-8", "replace")
+        if re.search(r"[/%?#]", text) or "\ufffd" in text or not draw(st.booleans()):
+            return found[0].lower() if draw(st.booleans()) else found[0]
+        if not raw and re.search(r"[^-A-Za-z0-9._~:@!$&'()*+,;=\[\]]", text):
+            return found[0]
+        return text
+
+    def encoded(found: re.Match[str]) -> str:
+        if not draw(st.booleans()):
+            return found[0]
+        return "".join(f"%{byte:02x}" for byte in found[0].encode())
+
+    path = re.sub("(?:%[0-9A-Fa-f]{2})+", plain, path)
+    return re.sub(r"(?<![%])(?<!%.)[^/%]", encoded, path)
+
+
+@st.composite
+def requests(draw: st.DrawFn, table: RouteTable, *, raw: bool = False) -> tuple[str, str]:
+    """A request near one of the routes."""
+    spec = draw(st.one_of(st.sampled_from([*table, "/"]), SPECS))
+    host, slash, path = spec.partition("/")
+    path = slash + path
+    tail = draw(
+        st.sampled_from(
+            ["", "", "lab", "a/b", "/", "%40", "%25", "%2f", "%2F", "%ff", "é", "?", "%3f"]
+        )
+    )
+    cut = draw(st.sampled_from([0, 0, 1]))
+    path = (path[: len(path) - cut] or "/") + tail.replace("?", "")
+    path = respelled(path if raw else quote(path, safe="/%@:+'($"), draw, raw=raw)
+    host = draw(st.sampled_from([host, host, "", "a.bcd", "c.d.e.f"]))
+    if host:
+        host = draw(st.sampled_from([host, host.upper(), host + ":8000", host + "."]))
+    return host, path
+
+
+def expected(table: RouteTable, host: str, path: str) -> str | None:
+    route = table.match(host, path)
+    return None if route is None else route.target
+
+
+@given(tables(), st.data())
+def test_requests_go_where_the_table_says(
+    fanout: int, table: RouteTable, data: st.DataObject
+) -> None:
+    model = Model(render(table))
+    for _ in range(5):
+        host, path = data.draw(requests(table))
+        assert model.target(host, path) == expected(table, host, path), (host, path)
+
+
+@given(tables(), st.data())
+def test_also_when_clients_send_raw_characters(
+    fanout: int, table: RouteTable, data: st.DataObject
+) -> None:
+    host, path = data.draw(requests(table, raw=True))
+    # Go encodes a path anew that holds characters which no URL may hold, and takes %2F for /
+    # then: such a request is no HTTP (RFC 9112 §3.2), and no client that can be named sends it
+    assume("%2f" not in path.lower())
+    assert Model(render(table)).target(host, path) == expected(table, host, path), (host, path)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_large_tables(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789-_.~@é中`'\" "
+    names = {"".join(chance.choices(letters, k=chance.randint(1, 8))) for _ in range(1000)}
+    names = {name for name in names if name not in (".", "..")}
+    specs = ["/", "/hub/"]
+    for name in sorted(names):
+        specs.append(f"/user/{quote(name, safe='@~')}/")
+        if chance.random() < 0.1:
+            specs.append(f"/user/{quote(name, safe='@~')}/named/")
+    hosts = [f"{name}.example.com/" for name in sorted(names) if re.fullmatch("[a-z0-9]+", name)]
+    specs += hosts + [f"u{number}.example.com/user/x/" for number in range(300)]
+    table = RouteTable(Route(spec, f"http://10.0.0.1:{1024 + n}") for n, spec in enumerate(specs))
+    document = render(table)
+    assert max(map(len, levels(document).values())) <= FANOUT + 5
+    model = Model(document)
+    # each level is tried one rule after another, so a look at some requests is enough
+    for spec in chance.sample(specs, 60):
+        host, slash, path = spec.partition("/")
+        for tail in ("", "x/y", "named"):
+            request = slash + path + tail
+            assert model.target(host, request) == expected(table, host, request), (host, request)
+    for request in ("/user/", "/user/zzzzzzzzzzz/", "/nothing", "/hub/login"):
+        for host in ("", "unknown.example.com", "u7.example.com", "u.example.com"):
+            assert model.target(host, request) == expected(table, host, request), (host, request)
+
+
+# --- names that once broke rules -----------------------------------------------------------------
+
+NASTY = [
+    "`", '"', "'", "\\", "a\\", "\\\\", '\\"', "\\n", "\\u0060", "\\x41", "\\ud83d\\ude00",
+    "`) || PathPrefix(`/", '") || PathPrefix("/', "(", ")", "(?:", ".*", "[a-z]+", "a|b", "^$",
+    "{name}", "{name:.*}", "$", "$1", "${1}", "*", "+", "?", "#", "a b", "é", "中文", "\U0001f600",
+    "%", "%2F", "%41", "a/b", "&&", "||", "!", "noop@internal", "root", "missing", "r0", "s0",
+    "applied-1", "<script>", "{{ . }}", "{{env \"HOME\"}}", ";", ":", "~", "\u2028", "\u0301",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("size", [1, 40])
+def test_no_name_can_change_what_another_route_matches(
+    name: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traefik, "FANOUT", 5)
+    others = [Route(f"/user/u{n}/", f"http://10.0.0.1:{1024 + n}") for n in range(size)]
+    table = RouteTable([Route("/", "http://hub:8081"), *others])
+    nasty = Route(f"/user/{quote(name, safe='')}/", "http://10.0.0.2:80")
+    before = Model(render(table))
+    table.add(nasty)
+    model = Model(render(table))
+    for host in ("", "example.com"):
+        for other in ["/", "/user/", "/user/x", *(route.routespec for route in others)]:
+            assert model.target(host, other) == before.target(host, other)
+        for path in (nasty.routespec, nasty.routespec[:-1], nasty.routespec + "lab?x".rstrip("?x")):
+            assert model.target(host, path) == nasty.target
+        assert model.target(host, nasty.routespec[:-1] + "z") == "http://hub:8081"
+    assert set(model.http["services"]) == {f"s{n}" for n in range(size + 2)}
+    assert all(re.fullmatch(r"root|r\d+", router) for router in model.routers)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://127.0.0.1:80/user/$1/$name/",
+        "http://127.0.0.1:80/%2F/%25",
+        "https://[::1]:443/a'b(c)",
+    ],
+)
+def test_a_targets_path_comes_before_the_requests(target: str) -> None:
+    model = Model(render(RouteTable([Route("/user/x/", target), Route("/", "http://hub:81/")])))
+    assert model.target("", "/user/x/lab") == target.rstrip("/")
+
+
+def test_two_targets_of_one_server_keep_their_paths() -> None:
+    routes = [Route(f"/{n}/", f"http://10.0.0.1:80/{n}") for n in "ab"]
+    model = Model(render(RouteTable([Route("/x/", "http://10.0.0.1:80"), *routes])))
+    assert model.target("", "/x/") == "http://10.0.0.1:80"
+    assert {model.target("", route.routespec) for route in routes} == {r.target for r in routes}
+
+
+# --- the document's shape ------------------------------------------------------------------------
+
+
+@settings(max_examples=40)
+@given(tables(), st.randoms(use_true_random=False))
+def test_the_same_table_gives_the_same_bytes(
+    fanout: int, table: RouteTable, chance: random.Random
+) -> None:
+    routes = list(table.values())
+    chance.shuffle(routes)
+    shuffled = RouteTable()
+    for route in routes:  # and the way there leaves no trace
+        shuffled.add(Route(route.routespec, "http://elsewhere:80"))
+        shuffled.add(Route("/gone/" + quote(route.target, safe="") + "/", "http://gone:80"))
+    for route in routes:
+        shuffled.add(route)
+        shuffled.remove("/gone/" + quote(route.target, safe="") + "/")
+    assert json.dumps(render(shuffled)) == json.dumps(render(table))
+    assert json.dumps(render(table.copy())) == json.dumps(render(table))
+
+
+@settings(max_examples=40)
+@given(tables())
+@example(RouteTable([Route(f"/a{'b' * n}/", "http://x") for n in range(30)]))
+@example(RouteTable([Route("/" + "b/" * n, "http://x") for n in range(30)]))
+@example(RouteTable([Route(f"/{chr(0x4E00 + n)}/", "http://x") for n in range(300)]))
+def test_levels_are_small_and_have_a_catch_all(fanout: int, table: RouteTable) -> None:
+    document = render(table)
+    hosts = {route.host for route in table.values()} - {""}
+    for children in levels(document).values():
+        # the group's own route, its catch-all and what is below it come on top; and the root has
+        # one more level for hosts beside its paths
+        assert len(children) <= fanout + 3 + min(fanout, len(hosts))
+        if "/" in table or any(route.data.get("hub") for route in table.values()):
+            catch_alls = [c for c in children if c["rule"] == 'PathPrefix("/")']
+            # a group of hosts needs none: it matches only hosts that are in it
+            only_hosts = all(c["rule"].startswith("Host") for c in children)
+            assert [c["priority"] for c in catch_alls] == ([] if only_hosts else [1])
+
+
+def test_the_hubs_route_answers_for_what_no_route_matches() -> None:
+    hub = Route("/base/hub/", "http://hub:8081", {"hub": True})
+    table = RouteTable([hub, Route("/base/user/x/", "http://x:80")])
+    document = render(table, RenderOptions(error_path="/base/hub/error/"))
+    model = Model(document)
+    assert model.target("", "/elsewhere") is None
+    missing = document["http"]["middlewares"]["missing"]["errors"]
+    assert missing["statusRewrites"] == {"418": 404}
+    assert missing["query"] == "/base/hub/error/404?url={url}"
+    service = document["http"]["services"][missing["service"]]
+    assert service["loadBalancer"]["servers"] == [{"url": "http://hub:8081"}]
+    errors = document["http"]["middlewares"]["errors"]["errors"]
+    assert errors["statusRewrites"] == {"502": 503, "504": 503}
+    assert document["http"]["routers"]["root"]["middlewares"] == ["errors"]
+
+
+def test_the_default_route_is_the_hub_if_none_is_marked() -> None:
+    document = render(RouteTable([Route("/", "http://hub:8081")]))
+    service = document["http"]["middlewares"]["errors"]["errors"]["service"]
+    assert document["http"]["services"][service]["loadBalancer"]["servers"] == [
+        {"url": "http://hub:8081"}
+    ]
+
+
+def test_an_empty_table() -> None:
+    document = render(RouteTable())
+    assert set(document["http"]) == {"routers"}
+    [root] = document["http"]["routers"].values()
+    assert root["service"] == "noop@internal"
+
+
+def test_unix_sockets_are_left_out() -> None:
+    table = RouteTable([Route("/", "http://hub:80"), Route("/user/x/", "http+unix://%2Fx.sock")])
+    assert Model(render(table)).target("", "/user/x/") == "http://hub:80"
+
+
+def test_certificates() -> None:
+    options = RenderOptions(
+        certificate="/c.pem", key="/k.pem", ca="/ca.pem",
+        client_certificate="/cc.pem", client_key="/ck.pem",
+    )  # fmt: skip
+    table = RouteTable([Route("/", "http://hub:80"), Route("/user/x/", "https://x:80")])
+    document = render(table, options)
+    assert document["tls"]["stores"]["default"]["defaultCertificate"] == {
+        "certFile": "/c.pem",
+        "keyFile": "/k.pem",
+    }
+    assert document["http"]["serversTransports"]["internal"] == {
+        "rootCAs": ["/ca.pem"],
+        "certificates": [{"certFile": "/cc.pem", "keyFile": "/ck.pem"}],
+    }
+    transports = [
+        s["loadBalancer"].get("serversTransport") for s in document["http"]["services"].values()
+    ]
+    assert sorted(transports, key=str) == [None, "internal"]
+    plain = render(table)
+    assert "tls" not in plain
+    assert "serversTransports" not in plain["http"]
+
+
+def test_the_marker_stands_on_the_control_entry_point_only() -> None:
+    document = render(RouteTable([Route("/", "http://hub:80")]))
+    before = copy.deepcopy(document)
+    marked = with_marker(document, 7)
+    assert document == before
+    marker = marked["http"]["routers"].pop(marker_name(7))
+    assert marker["entryPoints"] == ["control"]
+    assert marked == document
+    assert marker_name(7) != marker_name(8)
+
+
+# --- what Traefik is started with ----------------------------------------------------------------
+
+
+def static(**options: Any) -> dict[str, Any]:
+    return static_document(
+        listen="0.0.0.0:8000",
+        control="127.0.0.1:9000",
+        control_file="/run/control",
+        **options,
+    )
+
+
+def test_no_time_limit_cuts_uploads_and_no_path_is_rewritten() -> None:
+    web = static()["entryPoints"]["web"]
+    assert web["transport"]["respondingTimeouts"]["readTimeout"] == "0s"
+    assert web["transport"]["respondingTimeouts"]["writeTimeout"] == "0s"
+    assert web["http"]["sanitizePath"] is False
+    assert set(web["http"]["encodedCharacters"].values()) == {True}
+    assert "allowEncodedSlash" in web["http"]["encodedCharacters"]
+    assert "tls" not in web["http"]
+    assert static(tls=True)["entryPoints"]["web"]["http"]["tls"] == {}
+
+
+def test_the_control_entry_point_is_the_one_given_and_holds_what_must_not_be_public() -> None:
+    document = static()
+    assert document["entryPoints"]["control"] == {"address": "127.0.0.1:9000"}
+    assert set(document["entryPoints"]) == {"web", "control"}
+    assert document["api"] == {"dashboard": False}  # no insecure API on an entry point of its own
+    assert document["ping"] == {"manualRouting": True}
+    assert document["global"] == {"checkNewVersion": False, "sendAnonymousUsage": False}
+
+
+def test_the_providers() -> None:
+    rest = static()["providers"]
+    assert rest["rest"] == {}  # not insecure, which would put it on an entry point by itself
+    assert rest["file"] == {"directory": "/run/control", "watch": False}
+    files = static(dynamic_file="/run/control/routes.toml")["providers"]
+    assert "rest" not in files
+    assert files["file"] == {"directory": "/run/control", "watch": True}
+
+
+def test_what_is_believed_of_clients() -> None:
+    assert static()["entryPoints"]["web"]["forwardedHeaders"] == {"trustedIPs": []}
+    trusted = static(trusted_ips=["10.0.0.0/8"])["entryPoints"]["web"]["forwardedHeaders"]
+    assert trusted == {"trustedIPs": ["10.0.0.0/8"]}
+    cycle = static(grace=7, accept_grace=3)["entryPoints"]["web"]["transport"]["lifeCycle"]
+    assert cycle == {"requestAcceptGraceTimeout": "3s", "graceTimeOut": "7s"}
+    assert static(reuse_port=True)["entryPoints"]["web"]["reusePort"] is True
+
+
+@pytest.mark.parametrize("rest", [True, False])
+def test_the_control_routers_all_ask_for_a_password(rest: bool) -> None:
+    document = control_document("junction:hash", rest=rest)["http"]
+    assert len(document["routers"]) == 1 + rest
+    for router in document["routers"].values():
+        assert router["entryPoints"] == ["control"]
+        assert router["middlewares"] == ["junction-auth"]
+    assert document["middlewares"]["junction-auth"]["basicAuth"]["users"] == ["junction:hash"]
+
+
+# --- the model itself ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ("/user/%61", b"/user/a"),
+        ("/user/a%20b", b"/user/a b"),
+        ("/user/a%40b", b"/user/a%40b"),
+        ("/user/a@b", b"/user/a@b"),
+        ("/user/a%2fb", b"/user/a%2Fb"),
+        ("/user/%c3%a9", "/user/é".encode()),
+        ("/user/é", "/user/é".encode()),
+        ("/user/%25", b"/user/%25"),
+        ("/user/%ff", b"/user/\xff"),
+        ("/user/(a)", b"/user/(a)"),
+        ('/user/(a)"', b'/user/%28a%29"'),
+    ],
+)
+def test_the_path_that_traefik_matches(sent: str, seen: bytes) -> None:
+    assert routing_path(sent) == seen
+
+
+@pytest.mark.parametrize("text", ['"a', '"\\/"', '"\\ud83d"', '"a"b"', '"\\q"', "`a`"])
+def test_what_go_refuses(text: str) -> None:
+    with pytest.raises(ValueError, match=r"literal|escape|character"):
+        go_unquote(text)
+
+
+def test_targets_are_whole_urls() -> None:
+    target = "https://[::1]:8443/a"
+    model = Model(render(RouteTable([Route("/", target)])))
+    found = model.target("", "/")
+    assert found is not None
+    assert urlsplit(found) == urlsplit(target)
