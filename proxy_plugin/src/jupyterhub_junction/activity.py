@@ -17,7 +17,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
-__all__ = ["Address", "Resolver", "last_data", "newest_by_route"]
+__all__ = ["JITTER", "Address", "Resolver", "last_data", "newest_by_route"]
+
+#: Seconds by which two readings of one event may differ: the kernel counts in ticks.
+JITTER = 0.02
 
 #: IP address and port
 Address = tuple[str, int]

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from . import __version__
-from .activity import Resolver, newest_by_route
+from .activity import JITTER, Resolver, newest_by_route
 from .keys import ACTIVITY, REPLICAS, ROUTES, TABLE, check_replica_name, encode_activity
 from .replica import Apply, Replica
 from .store import (
@@ -95,7 +95,7 @@ class Agent:
         self._followed = time.monotonic()  # when the agent last followed etcd
         self._started = ""  # Traefik's start date; empty while it does not answer
         self._changed = asyncio.Condition()
-        self._reported: dict[str, float] = {}
+        self._reported: dict[str, tuple[float, float]] = {}  # newest data, and when told
         self._lease = 0  # what this replica is registered under; 0 while it is not
 
     # --- what others ask --------------------------------------------------------------------
@@ -315,8 +315,9 @@ class Agent:
             self.log.warning("waiting: %s", self.replica.holding)
         self.trouble = self.replica.holding
         with contextlib.suppress(Compacted):
-            async for _ in self.store.watch(TABLE, revision=snapshot.revision + 1):
-                return
+            async for batch in self.store.watch(TABLE, revision=snapshot.revision + 1):
+                if batch.events:
+                    return
 
     async def _watch(self, revision: int) -> None:
         async for batch in self.store.watch(ROUTES, TABLE, revision=revision):
@@ -371,11 +372,12 @@ class Agent:
     async def _report_activity(self, newest: dict[str, float]) -> None:
         for routespec in [spec for spec in self._reported if spec not in self.replica.table]:
             del self._reported[routespec]
-        due = {
-            routespec: when
-            for routespec, when in newest.items()
-            if when - self._reported.get(routespec, 0.0) >= self.options.activity
-        }
+        now = time.monotonic()
+        due = {}
+        for routespec, when in newest.items():
+            reported, at = self._reported.get(routespec, (0.0, -self.options.activity))
+            if when > reported + JITTER and now - at >= self.options.activity:
+                due[routespec] = when
         routespecs = list(due)
         for start in range(0, len(routespecs), 40):
             some = routespecs[start : start + 40]
@@ -389,5 +391,6 @@ class Agent:
             guards=[Exists(ROUTES + spec) for spec in routespecs],
         )
         if written.done:
-            self._reported.update((spec, due[spec]) for spec in routespecs)
+            told = time.monotonic()
+            self._reported.update((spec, (due[spec], told)) for spec in routespecs)
         return written.done

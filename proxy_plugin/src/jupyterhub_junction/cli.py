@@ -110,6 +110,13 @@ def _parser() -> argparse.ArgumentParser:
         "--listen", metavar="HOST:PORT", required=True, help="where users are served"
     )
     replica.add_argument(
+        "--also-listen",
+        metavar="HOST:PORT",
+        action="append",
+        default=[],
+        help="one more address for users, never shared; may be given again",
+    )
+    replica.add_argument(
         "--ssl-cert", metavar="FILE", default="", help="PEM file with the certificate for users"
     )
     replica.add_argument("--ssl-key", metavar="FILE", default="", help="PEM file with its key")
@@ -299,6 +306,7 @@ async def _replica(options: argparse.Namespace, log: logging.Logger) -> int:
     program = find_traefik(options.traefik)
     runtime = Runtime(
         listen=options.listen,
+        also_listen=options.also_listen,
         folder=options.runtime_dir,
         certificate=options.ssl_cert,
         key=options.ssl_key,

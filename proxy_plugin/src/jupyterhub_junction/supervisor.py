@@ -124,7 +124,7 @@ class Runtime:
     """The files that one Traefik is started with, in a folder of mode 0700.
 
     Args:
-        listen: ``host:port`` for users.
+        listen: ``host:port`` for users; ``also_listen`` more of them.
         provider: ``rest``, or ``file`` for routes from :attr:`routes_file`.
     """
 
@@ -132,6 +132,7 @@ class Runtime:
         self,
         *,
         listen: str,
+        also_listen: Sequence[str] = (),
         provider: str = "rest",
         folder: str = "",
         certificate: str = "",
@@ -161,6 +162,7 @@ class Runtime:
         control = control_document(f"junction:{{SHA}}{digest.decode()}", rest=provider == "rest")
         static: Document = static_document(
             listen=listen,
+            also_listen=also_listen,
             control=self.control,
             control_file=str(self.dynamic),
             dynamic_file=str(self.routes_file) if provider == "file" else "",

@@ -302,7 +302,8 @@ def render(table: RouteTable, options: RenderOptions = RenderOptions()) -> Docum
             by_host.setdefault(route.host, []).append((_tokens(route.path), route))
     for items in by_host.values():
         items.sort(key=lambda item: item[0])
-    root: Document = {"rule": 'PathPrefix("/")', "entryPoints": [PUBLIC_ENTRYPOINT]}
+    # without entryPoints it serves those that are marked asDefault: all public ones
+    root: Document = {"rule": 'PathPrefix("/")'}
     if hub is not None:
         error_path = options.error_path
         out.middlewares["missing"] = {
@@ -384,6 +385,7 @@ def static_document(
     listen: str,
     control: str,
     control_file: str,
+    also_listen: Sequence[str] = (),
     dynamic_file: str = "",
     tls: bool = False,
     reuse_port: bool = False,
@@ -396,6 +398,7 @@ def static_document(
 
     Args:
         listen: ``host:port`` for users.
+        also_listen: more addresses for users, never shared.
         control: ``host:port`` on loopback for the API and the REST provider.
         control_file: path of the file that holds :func:`control_document`.
         dynamic_file: path of the routes' TOML file; empty where they come over REST.
@@ -404,8 +407,7 @@ def static_document(
         accept_grace: seconds that it goes on accepting before that.
     """
     web: Document = {
-        "address": listen,
-        "reusePort": reuse_port,
+        "asDefault": True,
         "transport": {
             # 60 s by default, which cuts long uploads (CHP #311, #339)
             "respondingTimeouts": {
@@ -445,8 +447,11 @@ def static_document(
     providers["file"] = {"directory": str(control_file), "watch": bool(dynamic_file)}
     if not dynamic_file:
         providers["rest"] = {}
+    public = {PUBLIC_ENTRYPOINT: {**web, "address": listen, "reusePort": reuse_port}}
+    for number, address in enumerate(also_listen, 1):
+        public[f"{PUBLIC_ENTRYPOINT}-{number}"] = {**web, "address": address}
     return {
-        "entryPoints": {PUBLIC_ENTRYPOINT: web, CONTROL_ENTRYPOINT: {"address": control}},
+        "entryPoints": {**public, CONTROL_ENTRYPOINT: {"address": control}},
         "providers": providers,
         "api": {"dashboard": False},
         "ping": {"manualRouting": True},

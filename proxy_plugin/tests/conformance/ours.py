@@ -16,8 +16,52 @@ from jupyterhub_junction.proxies.file import TraefikFileProxy
 from jupyterhub_junction.proxies.inprocess import InProcessProxy
 from jupyterhub_junction.supervisor import TraefikMissing, find_traefik
 
-#: What Traefik itself does otherwise than CHP, each a named row of the table.
+#: Traefik reaches no Unix sockets, and the kernel's connection table knows no statuses.
 TRAEFIK = frozenset(FEATURES) - {"activity-statuses", "unix-target"}
+
+_URL_FORM = (
+    "Traefik writes URLs in their normal form (RFC 3986 §6.2.2: upper-case hex, unreserved"
+    " characters plain; ; in a query encoded); it resolves dot segments only where it may also"
+    " merge //, which is switched off"
+)
+_OWN_FAILURES = (
+    "Traefik tells its own failures from a server's only by status: 502 and 504 become the hub's"
+    " page with 503 whoever sent them, and an answer that is no HTTP is its 500"
+)
+_GO_HTTP = (
+    "Go's HTTP library, which Traefik stands on, asks for gzip where the client asks for nothing,"
+    " drops Content-Length beside Transfer-Encoding (RFC 9112 §6.3 allows it), drops request"
+    " trailers, and ends an upload once its answer has begun"
+)
+
+#: What Traefik itself does otherwise than CHP: three reasons, and the rows that each explains.
+DIFFERENCES = {
+    behaviour: reason
+    for reason, behaviours in {
+        _URL_FORM: (
+            "path-slash-lower",
+            "path-tilde-encoded",
+            "path-letter-encoded",
+            "path-unicode-lower",
+            "path-not-utf8",
+            "path-dot-segments-encoded",
+            "name-tilde",
+            "name-unicode",
+            "query-semicolon",
+            "climbing-out",
+            "dot-segments-inside",
+        ),
+        _OWN_FAILURES: ("status-502-504", "dead-garbage"),
+        _GO_HTTP: (
+            "no-header-made-up",
+            "compressed-untouched",
+            "smuggling-both-lengths",
+            "both-ways",
+            "trailers-request",
+        ),
+    }.items()
+    for behaviour in behaviours
+}
 
 
 def _no_traefik() -> str | None:
@@ -109,12 +153,18 @@ async def start_inprocess(around: Surroundings) -> AsyncIterator[Running]:
 
 
 JUNCTION = Implementation(
-    "junction", start_junction, features=TRAEFIK, missing=_no_etcd, version=_version
+    "junction",
+    start_junction,
+    features=TRAEFIK,
+    known=DIFFERENCES,
+    missing=_no_etcd,
+    version=_version,
 )
 FILE = Implementation(
     "junction-file",
     start_file,
     features=TRAEFIK - {"hub-restart", "proxy-restart"},
+    known=DIFFERENCES,
     missing=_no_traefik,
     version=_version,
 )

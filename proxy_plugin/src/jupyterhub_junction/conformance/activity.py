@@ -26,7 +26,7 @@ async def _time(world: World) -> datetime.datetime:
 async def _settled(world: World) -> None:
     """Return when all that has happened until now has been counted.
 
-    A request to a route of its own is waited for, twice: what came before the first is counted
+    Requests to a route of its own are waited for, twice: what came before the first is counted
     by then, even where a proxy reports a route's activity only so often.
     """
     marker = World(world.running, world.around, world.directory)
@@ -34,8 +34,12 @@ async def _settled(world: World) -> None:
         await marker.serve()
         for _ in range(2):
             before = await _time(marker)
-            await marker.get(marker.path("marker"))
-            await _moves(marker, before)
+
+            async def moved(before: datetime.datetime = before) -> bool:
+                await marker.get(marker.path("marker"))
+                return await _time(marker) > before
+
+            await until(moved, "last_activity moves", deadline="activity", times=1)
     finally:
         await marker.close()
 

@@ -13,7 +13,7 @@ from jupyterhub.proxy import Proxy
 from jupyterhub.utils import url_path_join
 from traitlets import Float, Integer, List, Unicode
 
-from ..activity import Resolver, newest_by_route
+from ..activity import JITTER, Resolver, newest_by_route
 from ..keys import iso_time
 from ..routes import Route, RouteTable, check_routespec
 from ..supervisor import Child, Runtime, find_traefik
@@ -242,5 +242,5 @@ class TraefikFileProxy(Proxy):
             self.log.error("no last_activity: the kernel's connection table: %s", error)
             return
         for routespec, when in newest.items():
-            if routespec in self.table:
-                self._activity[routespec] = max(when, self._activity.get(routespec, 0.0))
+            if routespec in self.table and when > self._activity.get(routespec, 0.0) + JITTER:
+                self._activity[routespec] = when
