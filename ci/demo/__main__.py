@@ -79,7 +79,7 @@ def _watch(demo: Demo, seconds: float) -> None:
                 program.start()
         reports = demo.etcd.reports()
         rows = [
-            Row(name, replica.program.pid, f"{replica.status}/status", reports.get(name))
+            Row(name, replica.program.pid, replica.address, reports.get(name))
             for name, replica in demo.replicas.items()
         ]
         alive = sum(answers(f"{endpoint}/health") for endpoint in demo.etcd.endpoints)

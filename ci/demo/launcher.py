@@ -23,9 +23,10 @@ START_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One replica: its program, and the address that tells about it alone."""
+    """One replica: its program, its own address, and the one that tells about it."""
 
     program: Program
+    address: str
     status: str
 
     @property
@@ -59,13 +60,15 @@ class Demo:
         self.port = self._shared.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}/"
 
-        ports = free_ports(2 * members + replicas + 1)
+        ports = free_ports(2 * members + 2 * replicas + 1)
         clients, peers = ports[:members], ports[members : 2 * members]
         self.etcd = Etcd([f"http://127.0.0.1:{port}" for port in clients])
         self.members = self._members(clients, peers)
+        own = ports[2 * members : 2 * members + replicas]
+        status = ports[2 * members + replicas : -1]
         self.replicas = {
-            f"replica-{number}": self._replica(f"replica-{number}", port)
-            for number, port in enumerate(ports[2 * members : -1], start=1)
+            f"replica-{number}": self._replica(f"replica-{number}", *pair)
+            for number, pair in enumerate(zip(own, status, strict=True), start=1)
         }
         self.hub = self._hub(ports[-1])
 
@@ -90,15 +93,16 @@ class Demo:
             for number, (client, peer) in enumerate(zip(clients, peers, strict=True), start=1)
         ]
 
-    def _replica(self, name: str, port: int) -> Replica:
+    def _replica(self, name: str, own: int, port: int) -> Replica:
         program = self._program(
             name,
             *(str(Path(sys.executable).with_name("junction")), "replica", "--name", name),
             *("--etcd", ",".join(self.etcd.endpoints)),
             *("--listen", f"127.0.0.1:{self.port}", "--reuse-port"),
+            *("--also-listen", f"127.0.0.1:{own}"),
             *("--status", f"127.0.0.1:{port}"),
         )
-        return Replica(program, f"http://127.0.0.1:{port}")
+        return Replica(program, f"http://127.0.0.1:{own}/", f"http://127.0.0.1:{port}")
 
     def _hub(self, port: int) -> Program:
         return self._program(

@@ -75,20 +75,21 @@ class Row:
 
     name: str
     pid: int | None
-    status: str
+    address: str
     report: Report | None
 
 
 def render(rows: Iterable[Row], routes: int | None, members: int, of: int) -> list[str]:
     """The table, one string per line."""
-    lines = [f"{'replica':<12}{'process':>9}  {'state':<10}{'revision':>9}{'routes':>8}  status"]
+    head = f"{'replica':<12}{'process':>9}  {'state':<10}{'revision':>9}{'routes':>8}"
+    lines = [head + "  its own address"]
     for row in rows:
         # A killed replica's key stays until its lease ends.
         state = "gone" if row.pid is None else "live" if row.report else "loading"
         revision = str(row.report.revision) if row.report else "-"
         held = str(row.report.routes) if row.report else "-"
         pid = str(row.pid) if row.pid else "-"
-        lines.append(f"{row.name:<12}{pid:>9}  {state:<10}{revision:>9}{held:>8}  {row.status}")
+        lines.append(f"{row.name:<12}{pid:>9}  {state:<10}{revision:>9}{held:>8}  {row.address}")
     stored = "unreachable" if routes is None else f"{routes} routes"
     lines.append(f"{'etcd':<12}{'':>9}  {f'{members} of {of}':<10}{stored:>17}")
     return lines

@@ -189,6 +189,7 @@ PEER = Implementation(
     features=frozenset({"host-routing", "tls"}),
     missing=_peer_missing,
     version=_peer_version,
+    judged=False,
 )
 
 IMPLEMENTATIONS = [CHP, *OURS, PEER]

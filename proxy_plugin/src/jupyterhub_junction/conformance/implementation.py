@@ -74,6 +74,7 @@ class Implementation:
         missing: the reason why it cannot run here (a program that is not installed).
         version: what runs, for the report.
         reference: whether the others are measured against this one.
+        judged: whether what it fails fails the run; somebody else's proxy is only recorded.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Implementation:
     missing: Callable[[], str | None] = lambda: None
     version: Callable[[], str] = lambda: ""
     reference: bool = False
+    judged: bool = True
 
     def __post_init__(self) -> None:
         unknown = self.features - FEATURES.keys()
