@@ -133,7 +133,7 @@ class TableInfo:
         loaded = _load(TABLE, value)
         if loaded.get("format") != FORMAT:
             raise BadValue(
-                f"{TABLE}: format {loaded.get('format')!r}, but this version of junction reads"
+                f"{TABLE}: format {loaded.get('format')!r:.60}, but this version of junction reads"
                 f" format {FORMAT}: give hub and replicas the same version"
             )
         table_id, error_path = loaded.get("id"), loaded.get("error_path", "/hub/error/")
