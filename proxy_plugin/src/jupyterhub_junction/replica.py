@@ -80,8 +80,11 @@ class Replica:
                 route = self._decode(key, value)
                 if route is not None:
                     routes[route.routespec] = route
-        first = self.known + 1 if snapshot.cluster_id == self.cluster_id else 1
-        first = min(first, snapshot.revision)
+        same = snapshot.cluster_id == self.cluster_id and snapshot.revision >= self.known
+        if not same:  # revisions of another history say nothing of this one's
+            self._pending = self._pending and 1
+            self._in_flight = self._in_flight and 1
+        first = min(self.known + 1, snapshot.revision) if same else 1
         changed = self.info is None or self.info.error_path != info.error_path
         for routespec in [spec for spec in self.table if spec not in routes]:
             changed |= self._delete(routespec)
