@@ -27,6 +27,7 @@ __all__ = [
     "check_routespec",
     "check_target",
     "split_routespec",
+    "without_dot_segments",
 ]
 
 MAX_ROUTESPEC_BYTES = 1000
@@ -70,6 +71,17 @@ def canonical_path(path: str) -> str:
             raw = part.encode("utf-8", "surrogateescape")
             parts[i] = unquote_to_bytes(raw).decode("utf-8", "surrogateescape")
     return "".join(parts)
+
+
+def without_dot_segments(path: str) -> str:
+    """A canonical path with its ``.`` and ``..`` segments resolved (RFC 3986 §5.2.4)."""
+    kept: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            del kept[max(1, len(kept) - 1) :]
+        elif segment != ".":
+            kept.append(segment)
+    return "/".join(kept)
 
 
 def check_routespec(routespec: str) -> str:

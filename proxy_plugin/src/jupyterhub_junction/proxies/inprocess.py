@@ -25,7 +25,7 @@ from traitlets import Float, Integer, List, TraitError, Unicode, validate
 
 from ..connection import Limits
 from ..forwarder import ForwardedRules, Forwarder
-from ..routes import Route, RouteError, RouteTable
+from ..routes import Route, RouteError, RouteTable, canonical_path, without_dot_segments
 
 __all__ = ["InProcessProxy"]
 
@@ -57,12 +57,12 @@ class InProcessProxy(Proxy):
 
     trusted_proxies = List(
         Unicode(),
-        default_value=["127.0.0.0/8", "::1", "unix"],
+        default_value=[],
         config=True,
         help="""
         Addresses and networks of proxies in front of this one, whose X-Forwarded-* headers
         are believed and added to; "unix" for clients of a unix socket, "*" for everybody.
-        What other clients say in such headers is dropped.
+        What other clients say in such headers is dropped; by default that is everybody.
         """,
     )
     call_timeout = Float(
@@ -269,7 +269,8 @@ class InProcessProxy(Proxy):
     # -- in the proxy's loop
 
     def _resolve(self, host: str, path: str) -> Route | None:
-        return self._table.match(host, path)
+        # routed by where they lead to, so that no server is asked for another's paths
+        return self._table.match(host, without_dot_segments(canonical_path(path)))
 
     def _active(self, route: Route) -> None:
         entry = self._entries.get(route.routespec)
