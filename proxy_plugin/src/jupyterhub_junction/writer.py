@@ -84,9 +84,15 @@ class TableWriter:
         """Delete a route if it is there; returns when no live replica uses it."""
         await self._change(Delete(ROUTES + routespec), Delete(ACTIVITY + routespec))
 
-    def note(self, cluster_id: str, revision: int) -> None:
-        """Compare what an answer says of etcd's history with what was seen before."""
-        if self.cluster_id and (cluster_id != self.cluster_id or revision < self.revision):
+    def note(self, cluster_id: str, revision: int, known: int | None = None) -> None:
+        """Compare what an answer says of etcd's history with what was seen before.
+
+        Args:
+            known: :attr:`revision` when etcd was asked, if others may have been answered since:
+                an answer that was long on its way is older than theirs, and no reset.
+        """
+        least = self.revision if known is None else min(known, self.revision)
+        if self.cluster_id and (cluster_id != self.cluster_id or revision < least):
             self.log.warning(
                 "etcd is not the one it was (cluster %s at revision %d, before %s at %d)",
                 cluster_id,
@@ -106,8 +112,12 @@ class TableWriter:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._fail(self._queue, StoreUnavailable("the proxy is being stopped"))
+        stopped = StoreUnavailable("the proxy is being stopped")
+        self._fail(self._queue, stopped)
         self._queue.clear()
+        for sleeper in self._sleepers:
+            if not sleeper.awake.done():
+                sleeper.awake.set_exception(StoreUnavailable(str(stopped)))
 
     # --- writing ----------------------------------------------------------------------------
 
@@ -126,6 +136,7 @@ class TableWriter:
         while self._queue:
             batch = self._next_batch()
             operations = [operation for change in batch for operation in change.operations]
+            known = self.revision
             try:
                 written = await self.store.write(operations, read=[REPLICAS])
             except StoreError as error:
@@ -134,7 +145,7 @@ class TableWriter:
             except BaseException as error:
                 self._fail(batch, StoreUnavailable(f"the write was ended: {error!r}"))
                 raise
-            self.note(written.cluster_id, written.revision)
+            self.note(written.cluster_id, written.revision, known)
             self._set_replicas(written.revision, written.items)
             for change in batch:
                 if not change.done.done():
@@ -231,8 +242,9 @@ class TableWriter:
         pause = 0.05
         while self._sleepers:
             try:
+                known = self.revision
                 snapshot = await self.store.read(REPLICAS)
-                self.note(snapshot.cluster_id, snapshot.revision)
+                self.note(snapshot.cluster_id, snapshot.revision, known)
                 self._set_replicas(snapshot.revision, snapshot.items)
                 pause = 0.05
                 async for batch in self.store.watch(REPLICAS, revision=snapshot.revision + 1):

@@ -152,8 +152,9 @@ class TraefikEtcdProxy(Proxy):
 
         Broken values are left out, and their keys logged.
         """
+        known = self.writer.revision
         snapshot = await self._read()
-        self.writer.note(snapshot.cluster_id, snapshot.revision)
+        self.writer.note(snapshot.cluster_id, snapshot.revision, known)
         routes: dict[str, dict[str, Any]] = {}
         activity: dict[str, str] = {}
         has_table = False
