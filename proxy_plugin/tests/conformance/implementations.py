@@ -183,10 +183,61 @@ async def start_peer(around: Surroundings) -> AsyncIterator[Running]:
         await proxy.stop()
 
 
+_URL_FORM = "Traefik writes URLs in their normal form"
+_CLEANED = "Traefik merges // and resolves dot segments before it routes"
+_DECODED = "the rule holds the decoded name, which Traefik compares with an encoded path"
+_GO_HTTP = "Go's HTTP library: see junction"
+_BAD_GATEWAY = "the answer is Traefik's own 502"
+_EITHER = "routespecs with and without a host are accepted in either mode"
+
 PEER = Implementation(
     "traefik-proxy",
     start_peer,
     features=frozenset({"host-routing", "tls"}),
+    known={
+        "both-ways": _GO_HTTP,
+        "check-routes-percent": _DECODED,
+        "check-routes-quotes": _DECODED,
+        "compressed-untouched": _GO_HTTP,
+        "data-kept": "TOML holds no lists of mixed types and no null",
+        "data-replaced": "new data is merged into the old",
+        "dead-garbage": "the answer is Traefik's own 500",
+        "dead-hub": _BAD_GATEWAY,
+        "dead-keeps-connection": _BAD_GATEWAY,
+        "dead-no-answer": _BAD_GATEWAY,
+        "dead-not-replayed": _BAD_GATEWAY,
+        "dead-reset": _BAD_GATEWAY,
+        "dead-status": _BAD_GATEWAY,
+        "dead-unresolved": _BAD_GATEWAY,
+        "gone-on-return": "delete_route does not wait for Traefik",
+        "host-spec-refused": _EITHER,
+        "name-at": _DECODED,
+        "name-at-encoded": _DECODED,
+        "name-backtick": _DECODED,
+        "name-brackets": _DECODED,
+        "name-captures-nothing": _DECODED,
+        "name-parentheses": _DECODED,
+        "name-percent": _DECODED,
+        "name-plus": _DECODED,
+        "name-quotes": _DECODED,
+        "name-rule": _DECODED,
+        "name-tilde": _URL_FORM,
+        "name-unicode": _URL_FORM,
+        "no-header-made-up": _GO_HTTP,
+        "path-dot-segments": _CLEANED,
+        "path-dot-segments-encoded": _CLEANED,
+        "path-double-slash": _CLEANED,
+        "path-letter-encoded": _URL_FORM,
+        "path-not-utf8": _URL_FORM,
+        "path-slash-lower": _URL_FORM,
+        "path-spec-refused": _EITHER,
+        "path-tilde-encoded": _URL_FORM,
+        "path-unicode-lower": _URL_FORM,
+        "query-semicolon": "; becomes &",
+        "target-path": "the path of a target is dropped",
+        "trailers-request": _GO_HTTP,
+        "ws-dead-server": _BAD_GATEWAY,
+    },
     missing=_peer_missing,
     version=_peer_version,
     judged=False,
