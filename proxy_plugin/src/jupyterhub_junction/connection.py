@@ -87,12 +87,14 @@ class Registry:
         return self.loop.time()
 
     def add(self, connection: Connection) -> None:
+        """Count a connection in; its deadlines are looked after from now on."""
         self.connections.add(connection)
         self._empty.clear()
         if self._timer is None:
             self._timer = self.loop.call_later(self.limits.tick, self._sweep)
 
     def discard(self, connection: Connection) -> None:
+        """Count a connection out, if it is in."""
         self.connections.discard(connection)
         if not self.connections:
             self._empty.set()

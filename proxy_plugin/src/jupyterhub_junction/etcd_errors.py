@@ -131,6 +131,7 @@ def explain(endpoint: str, error: Exception, *, ca: str | None, has_cert: bool) 
 
 
 def parse(endpoint: str, response: aiohttp.ClientResponse, text: bytes) -> Json:
+    """The JSON object that the gateway answered; raises :class:`Transport` for anything else."""
     with suppress(ValueError):
         answer = json.loads(text)
         if isinstance(answer, dict):
@@ -147,6 +148,7 @@ def parse(endpoint: str, response: aiohttp.ClientResponse, text: bytes) -> Json:
 
 
 def rpc_error(endpoint: str, error: Any) -> Exception:
+    """The exception for the ``error`` of an answer or of a stream's message."""
     if not isinstance(error, dict):
         return RpcError(endpoint, 2, str(error))
     code = error.get("grpc_code", error.get("code", 2))
@@ -172,4 +174,5 @@ def cancelled(endpoint: str, reason: str) -> RpcError:
 
 
 def reason(error: BaseException) -> str:
+    """What an exception says, on one line."""
     return " ".join(str(error).split()) or type(error).__name__

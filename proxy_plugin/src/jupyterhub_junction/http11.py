@@ -214,9 +214,11 @@ class LengthBody:
 
     @property
     def done(self) -> bool:
+        """Whether all of it has come."""
         return self.left == 0
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Split what came into payload and what follows the body."""
         if len(data) <= self.left:
             self.left -= len(data)
             return data, b""
@@ -232,6 +234,7 @@ class UntilClose:
     done = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """All that came is payload."""
         return data, b""
 
 
@@ -262,6 +265,11 @@ class ChunkedBody:
         return end
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Split what came into payload and what follows the body.
+
+        Raises:
+            BadMessage: the framing is broken or ambiguous.
+        """
         if self._held:
             data, self._held = self._held + data, b""
         pieces: list[bytes] = []
