@@ -6,12 +6,12 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 SETUP := ci/setup
-# More arguments for pytest: make test ARGS="-k browser -x"
+# More arguments, for pytest or the benchmark: make test ARGS="-k browser -x"
 ARGS ?=
 # From proxy_plugin, whose settings they all follow.
 CODE := --config pyproject.toml . ../ci ../ci/setup
 
-.PHONY: help setup demo test test-fast conformance lint format clean
+.PHONY: help setup demo test test-fast conformance bench lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ conformance: ## Run the common suite on every proxy, and write its table to buil
 	@$(SETUP) venv etcd chp -- bash -c 'cd proxy_plugin && exec pytest \
 		-p jupyterhub_junction.conformance.plugin tests/conformance \
 		--conformance-report ../build/conformance $(ARGS)'
+
+bench: ## Measure how long a route takes to be live, on every proxy (ARGS="--routes 10000 --only junction")
+	@$(SETUP) venv etcd chp -- python loadtests/bench/live.py $(ARGS)
 
 lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check $(CODE) && ruff format --check $(CODE) && mypy'
