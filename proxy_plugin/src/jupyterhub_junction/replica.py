@@ -72,6 +72,12 @@ class Replica:
         info = self._judge(snapshot, items.get(TABLE))
         if info is None:
             return False
+        # held once, it may have been for another history under the same id
+        same = (
+            not self.holding
+            and snapshot.cluster_id == self.cluster_id
+            and snapshot.revision >= self.known
+        )
         self.holding = ""
         self.bad.clear()
         routes: dict[str, Route] = {}
@@ -80,7 +86,6 @@ class Replica:
                 route = self._decode(key, value)
                 if route is not None:
                     routes[route.routespec] = route
-        same = snapshot.cluster_id == self.cluster_id and snapshot.revision >= self.known
         if not same:  # revisions of another history say nothing of this one's
             self._pending = self._pending and 1
             self._in_flight = self._in_flight and 1
