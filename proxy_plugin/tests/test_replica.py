@@ -372,6 +372,21 @@ def test_an_older_revision_is_not_taken_until_the_hub_has_declared_the_table_ane
     assert set(replica.table) == {"/a/", "/b/"}
 
 
+def test_a_restored_history_that_has_passed_the_old_one_is_still_another() -> None:
+    history = etcd("/a/")
+    old = History("one", history.revision, dict(history.states), list(history.batches))
+    history.write({ROUTES + "/b/": value("/b/", "http://b:80")})
+    replica = loaded(history)
+    assert not replica.offer(old.snapshot())
+    old.write({ROUTES + "/a/": None})
+    old.write({TABLE: TableInfo(f"{2:016x}").encode()})
+    assert old.revision > history.revision
+    assert replica.offer(old.snapshot())
+    assert replica.revision == 0  # at the revision served, this history has no /a/ and no /b/
+    replica.end_apply(replica.begin_apply(), done=True)
+    assert replica.revision == old.revision
+
+
 def test_what_an_apply_for_another_history_holds_is_not_claimed_for_this_one() -> None:
     history = etcd("/a/")
     for _ in range(50):

@@ -145,6 +145,7 @@ async def test_a_replica_that_vanishes_stops_counting(writer: TableWriter, store
     await other.write([Put(REPLICAS + "a", value, lease)])
     put = start(writer.put(route("x")))
     await sleeping(writer)
+    await until(lambda: bool(store._memory.changed._waiters))  # the watch is at work
     await other.revoke(lease)
     await finish(put)
 
