@@ -124,6 +124,8 @@ REFUSED_TARGETS = {
     "quote": 'http://127.0.0.1:80/"',
     "brace": "http://127.0.0.1:80/{env.HOME}",
     "not ASCII": "http://bücher:80",
+    "broken escape": "http://127.0.0.1:80/%zz",
+    "broken escape in the host": "http://%zz:80",
     "very long": "http://127.0.0.1:80/" + "x" * 2000,
 }
 

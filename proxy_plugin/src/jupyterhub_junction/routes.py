@@ -144,6 +144,8 @@ def check_target(target: str) -> str:
         raise RouteError(f"target {target[:60]!r}... has over 2000 characters")
     if not target.isascii() or not target.isprintable() or re.search(r"[\s\"<>\\^`{|}]", target):
         raise refuse("holds a character that no URL may hold")
+    if _BAD_ESCAPE.search(target):
+        raise refuse("holds a '%' that begins no percent-encoding")
     try:
         url = urlsplit(target)
         port = url.port
