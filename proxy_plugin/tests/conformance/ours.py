@@ -152,11 +152,15 @@ async def start_inprocess(around: Surroundings) -> AsyncIterator[Running]:
         await proxy.stop()
 
 
+#: Go's server may end the connection before or after it has read on.
+UNSTEADY = frozenset({"smuggling-both-lengths", "both-ways"})
+
 JUNCTION = Implementation(
     "junction",
     start_junction,
     features=TRAEFIK,
     known=DIFFERENCES,
+    unsteady=UNSTEADY,
     missing=_no_etcd,
     version=_version,
 )
@@ -165,6 +169,7 @@ FILE = Implementation(
     start_file,
     features=TRAEFIK - {"hub-restart", "proxy-restart"},
     known=DIFFERENCES,
+    unsteady=UNSTEADY,
     missing=_no_traefik,
     version=_version,
 )

@@ -74,6 +74,7 @@ class Implementation:
         missing: the reason why it cannot run here (a program that is not installed).
         version: what runs, for the report.
         reference: whether the others are measured against this one.
+        unsteady: those of ``known`` that pass on some runs; they stay differences.
         judged: whether what it fails fails the run; somebody else's proxy is only recorded.
     """
 
@@ -85,6 +86,7 @@ class Implementation:
     version: Callable[[], str] = lambda: ""
     reference: bool = False
     judged: bool = True
+    unsteady: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         unknown = self.features - FEATURES.keys()
