@@ -21,7 +21,7 @@ from .agent import Agent, AgentOptions
 from .etcd import EtcdStore
 from .keys import check_replica_name
 from .store import StoreRefused
-from .supervisor import Child, Runtime, TraefikMissing, find_traefik, run_replica
+from .supervisor import Child, Runtime, TraefikMissing, find_traefik, read_pid, run_replica
 from .traefik import RenderOptions
 from .traefik_api import TraefikAPI
 
@@ -241,12 +241,6 @@ async def _agent(options: argparse.Namespace, log: logging.Logger) -> int:
         key=options.etcd_key,
     )
 
-    def traefik_pid() -> int | None:
-        try:
-            return int((folder / "traefik.pid").read_text())
-        except (OSError, ValueError):
-            return None
-
     traefik = TraefikAPI(options.control, (folder / "control.password").read_text())
     agent = Agent(
         store,
@@ -256,7 +250,7 @@ async def _agent(options: argparse.Namespace, log: logging.Logger) -> int:
             lease=options.lease,
             activity=options.activity_interval,
             max_stale=options.max_stale,
-            traefik_pid=traefik_pid,
+            traefik_pid=lambda: read_pid(folder / "traefik.pid"),
         ),
         RenderOptions(
             certificate=options.certificate,

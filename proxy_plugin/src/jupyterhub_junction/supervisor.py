@@ -30,7 +30,15 @@ from pathlib import Path
 
 from .traefik import Document, control_document, static_document
 
-__all__ = ["TRAEFIK_FLOOR", "Child", "Runtime", "TraefikMissing", "find_traefik", "free_port"]
+__all__ = [
+    "TRAEFIK_FLOOR",
+    "Child",
+    "Runtime",
+    "TraefikMissing",
+    "find_traefik",
+    "free_port",
+    "read_pid",
+]
 
 #: Older ones have known holes: cross-user response poisoning through CONNECT, h2c upgrade
 #: smuggling, trailer header spoofing.
@@ -120,6 +128,14 @@ def _self_signed(folder: Path) -> tuple[str, str]:
     return str(folder / "default.crt"), str(folder / "default.key")
 
 
+def read_pid(file: Path) -> int | None:
+    """The process id in a file; None where there is none yet."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
 class Runtime:
     """The files that one Traefik is started with, in a folder of mode 0700.
 
@@ -192,10 +208,7 @@ class Runtime:
 
     def traefik_pid(self) -> int | None:
         """Traefik's process id, as whoever runs it wrote it down."""
-        try:
-            return int(self.pid_file.read_text())
-        except (OSError, ValueError):
-            return None
+        return read_pid(self.pid_file)
 
     def remove(self) -> None:
         """Remove the folder, if it was made here."""

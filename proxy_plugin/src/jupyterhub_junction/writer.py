@@ -67,7 +67,6 @@ class TableWriter:
         self._seen = 0  # the revision that self.replicas is at
         self._queue: deque[_Change] = deque()
         self._sleepers: list[_Sleeper] = []
-        self._tasks: set[asyncio.Task[None]] = set()
         self._flusher: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
 
