@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from harness.waiting import SOON
 
+from jupyterhub_junction.activity_reports import ActivityReports
 from jupyterhub_junction.agent import Agent, AgentOptions
 from jupyterhub_junction.keys import (
     ACTIVITY,
@@ -226,15 +227,15 @@ async def test_changes_while_an_apply_runs_share_the_next(world: World) -> None:
     async with world.agent() as agent:
         await ready(agent)
         world.traefik.hold = True
-        applies = agent.applies
+        applies = agent.applier.applies
         await world.put("first")
-        await until(lambda: agent.applies == applies + 1 and world.traefik.looks > 2)
+        await until(lambda: agent.applier.applies == applies + 1 and world.traefik.looks > 2)
         for name in "abcdefgh":
             revision = await world.put(name)
         await until(lambda: agent.replica.known == revision)
         world.traefik.hold = False
         await live(world, revision)
-        assert agent.applies == applies + 2
+        assert agent.applier.applies == applies + 2
 
 
 async def test_a_document_that_is_refused_is_tried_again(
@@ -279,10 +280,10 @@ async def test_a_restarted_traefik_is_loaded_again(world: World) -> None:
     await world.declare()
     async with world.agent() as agent:
         await ready(agent)
-        started = agent._started
+        started = agent.applier.started
         world.traefik.restart()
         await until(lambda: world.traefik.in_effect is not None)
-        await until(lambda: agent._started != started and agent.replica.applied)
+        await until(lambda: agent.applier.started != started and agent.replica.applied)
         await ready(agent)
         assert world.traefik.routes() == {"http://a:80"}
         await live(world, await world.put("b"))
@@ -313,7 +314,7 @@ async def test_a_wrong_password_is_a_clear_line(world: World) -> None:
     await api.close()
     await world.declare()
     async with world.agent(password="wrong") as agent:  # noqa: S106
-        await until(lambda: agent.replica.needs_apply)
+        await until(lambda: agent.replica.wait is not None)
         assert agent.not_ready == "Traefik does not answer"
         assert world.traefik.documents == []
 
@@ -438,7 +439,10 @@ async def test_activity_is_written_for_routes_that_are_there(world: World) -> No
     await world.declare()
     async with world.agent(activity=0) as agent:
         await ready(agent)
-        await agent._report_activity({"/user/a/": 1e9, "/user/gone/": 1e9})
+        reports = ActivityReports(
+            world.store, agent.replica.table, LOG, interval=60, pids=lambda: None, following=bool
+        )
+        await reports._report({"/user/a/": 1e9, "/user/gone/": 1e9})
         [item] = (await world.hub.read(ACTIVITY)).items
         assert item.key == ACTIVITY + "/user/a/"
         assert decode_activity(item.key, item.value).startswith("2001-09-09T")

@@ -168,11 +168,11 @@ class AnyHistory(RuleBasedStateMachine):
 
     # --- Traefik
 
-    @precondition(lambda self: self.replica.needs_apply)
+    @precondition(lambda self: self.replica.wait is not None)
     @rule()
     def begin(self) -> None:
         self.apply = self.replica.begin_apply()
-        assert not self.replica.needs_apply
+        assert self.replica.wait is None
 
     @precondition(lambda self: self.apply is not None)
     @rule(done=st.booleans())
@@ -203,14 +203,14 @@ class AnyHistory(RuleBasedStateMachine):
         self.watch(100)
         if self.apply is not None:
             self.end(done=True)
-        if self.replica.needs_apply:
+        if self.replica.wait is not None:
             self.begin()
             self.end(done=True)
         for number, (spec, new) in enumerate(changes):
             self.hub_writes({spec: new}, 0)
             self.watch(100)
             self.what_is_claimed_is_served()
-            if number == 1 and self.replica.needs_apply:
+            if number == 1 and self.replica.wait is not None:
                 self.begin()
         if refilled:
             self.made_anew(refilled=True)
@@ -245,7 +245,7 @@ class AnyHistory(RuleBasedStateMachine):
         assert self.watching
         if self.apply is not None:
             self.end(done=True)
-        if self.replica.needs_apply:
+        if self.replica.wait is not None:
             self.begin()
             self.end(done=True)
         assert self.replica.revision == self.replica.known == self.etcd.revision
@@ -276,12 +276,12 @@ def loaded(history: History) -> Replica:
 
 def test_nothing_is_claimed_before_the_first_apply() -> None:
     replica = Replica()
-    assert (replica.revision, replica.needs_apply, bool(replica.holding)) == (0, False, True)
+    assert (replica.revision, (replica.wait is not None), bool(replica.holding)) == (0, False, True)
     history = etcd("/a/")
     assert replica.offer(history.snapshot())
-    assert (replica.revision, replica.needs_apply) == (0, True)
+    assert (replica.revision, (replica.wait is not None)) == (0, True)
     replica.end_apply(replica.begin_apply(), done=False)
-    assert (replica.revision, replica.applied, replica.needs_apply) == (0, 0, True)
+    assert (replica.revision, replica.applied, (replica.wait is not None)) == (0, 0, True)
 
 
 def test_what_comes_during_an_apply_waits_for_the_next() -> None:
@@ -297,7 +297,7 @@ def test_what_comes_during_an_apply_waits_for_the_next() -> None:
     assert replica.revision == start
     replica.end_apply(first, done=True)
     assert (replica.revision, replica.applied) == (start + 1, start + 1)
-    assert replica.needs_apply
+    assert replica.wait is not None
 
 
 def test_what_a_failed_apply_held_is_not_claimed() -> None:
@@ -319,7 +319,7 @@ def test_data_alone_is_in_effect_without_an_apply() -> None:
     replica = loaded(history)
     history.write({ROUTES + "/a/": value("/a/", "http://0:80", note=1)})
     assert replica.follow(history.batches[-1])
-    assert not replica.needs_apply
+    assert replica.wait is None
     assert replica.revision == history.revision
     assert replica.table["/a/"].data == {"note": 1}
 
@@ -329,7 +329,7 @@ def test_another_hub_route_or_error_path_needs_an_apply() -> None:
     replica = loaded(history)
     history.write({ROUTES + "/a/": encode_route(Route("/a/", "http://0:80", {"hub": True}))})
     assert replica.follow(history.batches[-1])
-    assert replica.needs_apply
+    assert replica.wait is not None
     replica = loaded(history)
     history.write({TABLE: TableInfo(f"{2:016x}", "/base/hub/error/").encode()})
     assert replica.follow(history.batches[-1])
@@ -352,7 +352,7 @@ def test_a_worse_table_is_not_taken(items: dict[str, bytes], why: str) -> None:
     assert not replica.offer(worse)
     assert why in replica.holding
     assert list(replica.table) == ["/a/"]
-    assert not replica.needs_apply
+    assert replica.wait is None
     assert replica.report("1").cluster_id == "one"  # claims nothing of the other cluster
     filled = etcd("/b/", table_id=2)
     filled.cluster_id = "two"
@@ -423,7 +423,7 @@ def test_broken_values_are_skipped_and_named_and_can_be_mended() -> None:
     history.write({ROUTES + "/a/": value("/a/", "http://a:80"), ROUTES + "no slash": None})
     assert replica.follow(history.batches[-1])
     assert replica.bad == {}
-    assert replica.needs_apply
+    assert replica.wait is not None
 
 
 def test_the_report() -> None:

@@ -26,12 +26,11 @@ from jupyterhub_junction.routes import Route, RouteTable
 from jupyterhub_junction.traefik import (
     FANOUT,
     RenderOptions,
-    control_document,
     marker_name,
     render,
-    static_document,
     with_marker,
 )
+from jupyterhub_junction.traefik_static import control_document, static_document
 
 # --- Go ------------------------------------------------------------------------------------------
 

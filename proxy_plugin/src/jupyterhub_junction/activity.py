@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from urllib.parse import urlsplit
 
 __all__ = ["JITTER", "Address", "Resolver", "last_data", "newest_by_route"]
@@ -49,12 +49,12 @@ def _sockets_of(pid: int) -> frozenset[int]:
 
 
 def last_data(
-    pid: int | None = None, *, clock: Callable[[], float] = time.time
+    pids: Collection[int] | None = None, *, clock: Callable[[], float] = time.time
 ) -> dict[Address, float]:
     """When data last went to or came from each peer, in seconds since the epoch.
 
     Args:
-        pid: count only this process's connections (on a machine of one's own, others connect
+        pids: count only these processes' connections (on a machine of one's own, others connect
             to the same servers); None counts all of this network namespace.
 
     Raises:
@@ -62,7 +62,7 @@ def last_data(
     """
     from pyroute2 import DiagSocket
 
-    wanted = None if pid is None else _sockets_of(pid)
+    wanted = None if pids is None else frozenset().union(*map(_sockets_of, pids))
     newest: dict[Address, float] = {}
     with DiagSocket() as diag:
         diag.bind()
@@ -116,15 +116,15 @@ class Resolver:
 
 
 def newest_by_route(
-    targets: Mapping[str, str], resolver: Resolver, pid: int | None
+    targets: Mapping[str, str], resolver: Resolver, pids: Collection[int] | None
 ) -> dict[str, float]:
     """When each route last had data, in seconds since the epoch; blocks.
 
     Args:
         targets: target by routespec.
-        pid: see :func:`last_data`.
+        pids: see :func:`last_data`.
     """
-    data = last_data(pid)
+    data = last_data(pids)
     newest = {}
     for routespec, target in targets.items():
         times = [data[address] for address in resolver.addresses(target) if address in data]

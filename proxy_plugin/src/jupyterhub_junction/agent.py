@@ -1,7 +1,7 @@
 """One replica's agent: follows the routes in etcd and keeps Traefik at them.
 
-It watches, renders, pushes, confirms and reports; what may be claimed is decided in
-:mod:`.replica`.  Invariants:
+It watches and reports; what may be claimed is decided in :mod:`.replica`, and applied by
+:mod:`.applier`.  Invariants:
 
 * It registers under ``replicas/`` only once Traefik serves a complete table, and reads the
   table again in the very transaction that registers it: every later write of the hub waits for
@@ -9,34 +9,35 @@ It watches, renders, pushes, confirms and reports; what may be claimed is decide
 * It is ready when Traefik serves all that was there when it registered, and stays so while
   etcd is away.
 * A replica whose Traefik does not answer is not registered.
+* The forwarder listens only while there is a complete table.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
+import os
+import socket
+import ssl
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from . import __version__
-from .activity import JITTER, Resolver, newest_by_route
-from .keys import ACTIVITY, REPLICAS, ROUTES, TABLE, check_replica_name, encode_activity
-from .replica import Apply, Replica
-from .store import (
-    Compacted,
-    Exists,
-    Put,
-    Snapshot,
-    Store,
-    StoreError,
-    StoreRefused,
-    StoreUnavailable,
-)
-from .traefik import RenderOptions, render, with_marker
-from .traefik_api import TraefikAPI, TraefikError
+from .activity_reports import ActivityReports
+from .applier import Applier
+from .changed import Changed
+from .dispatch import hub_route
+from .forwarder import ForwardedRules, Forwarder
+from .forwarder_thread import ForwarderThread
+from .keys import REPLICAS, ROUTES, TABLE, check_replica_name
+from .replica import Apply, Pacing, Replica
+from .saved_table import SavedTable
+from .store import Compacted, Put, Snapshot, Store, StoreError, StoreRefused, StoreUnavailable
+from .traefik import FORWARDER_HEALTH, RenderOptions
+from .traefik_api import TraefikAPI
 
 __all__ = ["Agent", "AgentOptions"]
 
@@ -52,6 +53,9 @@ class AgentOptions:
         activity: at most one report per route in this time; 0 reports none.
         max_stale: a replica cut off from etcd for longer is not ready; 0 is never.
         traefik_pid: gives the process whose connections count as activity; None counts all.
+        pacing: how long changes wait for an apply.
+        forwarder: a socket bound to loopback for the forwarder; None for no forwarder.
+        saved: file for the last complete table; None keeps none.
     """
 
     name: str
@@ -60,6 +64,9 @@ class AgentOptions:
     activity: float = 60.0
     max_stale: float = 0.0
     traefik_pid: Callable[[], int | None] | None = None
+    pacing: Pacing = field(default_factory=Pacing)
+    forwarder: socket.socket | None = None
+    saved: Path | None = None
 
 
 class Agent:
@@ -82,20 +89,27 @@ class Agent:
     ) -> None:
         check_replica_name(options.name)
         self.store = store
-        self.traefik = traefik
         self.options = options
         self.rendering = rendering
         self.log = log
-        self.replica = Replica()
+        self.replica = Replica(forwarder=options.forwarder is not None, pacing=options.pacing)
         #: why the agent does not follow etcd now; empty while it does
         self.trouble = "not connected yet"
         self.draining = False
-        self.applies = 0
+        self._changed = Changed()
+        self.applier = Applier(
+            self.replica,
+            traefik,
+            rendering,
+            self._changed,
+            log,
+            poll=options.poll,
+            on_apply=self._on_apply,
+        )
+        self._forwarder = self._make_forwarder() if options.forwarder else None
+        self._saved = SavedTable(options.saved, log) if options.saved else None
         self._live = False  # has once served all that was there when it registered
         self._followed = time.monotonic()  # when the agent last followed etcd
-        self._started = ""  # Traefik's start date; empty while it does not answer
-        self._changed = asyncio.Condition()
-        self._reported: dict[str, tuple[float, float]] = {}  # newest data, and when told
         self._lease = 0  # what this replica is registered under; 0 while it is not
 
     # --- what others ask --------------------------------------------------------------------
@@ -105,7 +119,7 @@ class Agent:
         """Why this replica should get no users; empty if it should."""
         if self.draining:
             return "draining"
-        if not self._started:
+        if not self.applier.started:
             return "Traefik does not answer"
         if not self.replica.applied or not self._live:
             return self.trouble or "the table is being loaded"
@@ -128,10 +142,17 @@ class Agent:
             "known": replica.known,
             "revision": replica.revision,
             "applied": replica.applied,
-            "applies": self.applies,
+            "applies": self.applier.applies,
+            "apply_seconds": round(self.applier.apply_seconds, 3),
+            "forwarder_connections": self.forwarder_connections,
             "routes": len(replica.table),
             "bad_keys": dict(sorted(replica.bad.items())[:100]),
         }
+
+    @property
+    def forwarder_connections(self) -> int:
+        """Connections that the forwarder serves now."""
+        return len(self._forwarder.forwarder.clients) if self._forwarder else 0
 
     # --- the parts that run -----------------------------------------------------------------
 
@@ -141,75 +162,75 @@ class Agent:
         Raises:
             StoreRefused: the store says no at the very start; later it is tried again.
         """
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._apply_loop())
-            group.create_task(self._look_after_traefik())
-            group.create_task(self._follow_loop())
-            if self.options.activity:
-                group.create_task(self._activity_loop())
-
-    async def _notify(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        async with self._changed:
-            await self._changed.wait_for(condition)
-
-    async def _look_after_traefik(self) -> None:
-        while True:
-            try:
-                started = str((await self.traefik.version()).get("startDate", "?"))
-            except (TraefikError, ValueError) as error:
-                if self._started:
-                    self.log.warning("%s", error)
-                started = ""
-            if started != self._started:
-                if started:
-                    self.log.info("Traefik started at %s: loading the table into it", started)
-                self._started = started
-                self.replica.lost()
-                await self._notify()
-            await asyncio.sleep(self.options.poll)
-
-    async def _apply_loop(self) -> None:
-        pause = 0.1
-        while True:
-            await self._until(lambda: self.replica.needs_apply and bool(self._started))
-            apply, started = self.replica.begin_apply(), self._started
-            done = False
-            try:
-                await self._apply(apply)
-                done = started == self._started
-                pause = 0.1
-            except TraefikError as error:
-                self.log.error("%s", error)
-            finally:
-                self.replica.end_apply(apply, done=done)
-            await self._notify()
-            if not done:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 5.0)
-
-    async def _apply(self, apply: Apply) -> None:
-        self.applies += 1
-        serial = self.applies
-        options = replace(self.rendering, error_path=apply.info.error_path)
-        begun = time.monotonic()
-        # a marker of an earlier agent's apply must not be taken for this one's
-        number = int(time.time() * 1000) * 1000 + serial % 1000
-
-        def document() -> bytes:
-            return json.dumps(with_marker(render(apply.table, options), number)).encode()
-
-        await self.traefik.put(await asyncio.to_thread(document))
-        await self.traefik.wait_for(number)
-        self.log.debug(
-            "applied revision %d with %d routes in %.0f ms",
-            apply.revision,
-            len(apply.table),
-            1000 * (time.monotonic() - begun),
+        activity = ActivityReports(
+            self.store,
+            self.replica.table,
+            self.log,
+            interval=self.options.activity,
+            pids=self._pids,
+            following=lambda: not self.trouble,
         )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.applier.run())
+                group.create_task(self._follow_loop())
+                if self._forwarder is not None:
+                    group.create_task(self._forward(self._forwarder))
+                if self._saved is not None:
+                    group.create_task(self._saved.keep(self.replica, self._changed))
+                if self.options.activity:
+                    group.create_task(activity.run())
+        finally:
+            if self._forwarder is not None:
+                await self._forwarder.stop()
+
+    def _pids(self) -> Collection[int] | None:
+        pid = self.options.traefik_pid() if self.options.traefik_pid else None
+        return None if pid is None else (pid, os.getpid())
+
+    # --- the forwarder ----------------------------------------------------------------------
+
+    def _make_forwarder(self) -> ForwarderThread:
+        options = self.rendering
+        client_ssl = None
+        if options.ca:
+            client_ssl = ssl.create_default_context(cafile=options.ca)
+            if options.client_certificate:
+                client_ssl.load_cert_chain(options.client_certificate, options.client_key)
+        forwarder = Forwarder(
+            resolve=self.replica.table.resolve,
+            client_ssl=client_ssl,
+            # Traefik has seen to these headers
+            trust_forwarded=ForwardedRules(["127.0.0.1", "::1"], "keep"),
+            health_path=FORWARDER_HEALTH,
+            log=self.log,
+        )
+
+        async def listen() -> None:
+            assert self.options.forwarder is not None
+            await forwarder.start_on(self.options.forwarder)
+
+        return ForwarderThread(forwarder, listen, name="forwarder")
+
+    async def _forward(self, thread: ForwarderThread) -> None:
+        """Listen from the first complete table on; its end is this agent's."""
+        await self._changed.until(lambda: self.replica.known > 0)
+        self._show_error_pages()
+        await thread.start()
+        await thread.wait()
+        raise RuntimeError("the forwarder has ended")
+
+    def _on_apply(self, apply: Apply) -> None:
+        self._show_error_pages()
+
+    def _show_error_pages(self) -> None:
+        """Let the forwarder show the hub's error pages; where the hub is may have changed."""
+        if self._forwarder is not None and self.replica.info is not None:
+            hub = hub_route(self.replica.table)
+            path = self.replica.info.error_path.rstrip("/")
+            self._forwarder.forwarder.error_target = hub.target.rstrip("/") + path if hub else None
+
+    # --- the session with etcd --------------------------------------------------------------
 
     async def _follow_loop(self) -> None:
         pause = 0.1
@@ -225,12 +246,30 @@ class Agent:
                 trouble = str(error)
             except StoreError as error:
                 trouble = str(error)
+                self._restore()
             ever = ever or self.replica.known > 0
             if trouble != self.trouble:
                 self.log.warning("not following etcd: %s", trouble)
             self.trouble = trouble
             pause = 0.1 if time.monotonic() - begun > 5 else min(pause * 2, 5.0)
             await asyncio.sleep(pause)
+
+    def _restore(self) -> None:
+        """Serve the table of the agent before this one, if none could be read yet."""
+        saved = self._saved.read() if self._saved and not self.replica.known else None
+        if saved is None:
+            return
+        snapshot, age = saved
+        if self.replica.offer(snapshot):
+            self.log.warning(
+                "etcd is away: serving the %d routes saved %.0f s ago at revision %d",
+                len(self.replica.table),
+                age,
+                snapshot.revision,
+            )
+            self._live = True
+            self._followed -= age
+            self._changed.notify()
 
     async def _follow(self) -> None:
         """One session: read, load, register, then follow until something breaks."""
@@ -240,14 +279,14 @@ class Agent:
                 await self._leave()
             await self._wait_for_table(snapshot)
             return
-        await self._notify()
-        await self._until(lambda: self.replica.applied > 0 and bool(self._started))
+        self._changed.notify()
+        await self._changed.until(lambda: self.replica.applied > 0 and bool(self.applier.started))
         lease = self._lease = await self._living_lease()
         try:
             written = await self.store.write([self._report(lease)], read=[ROUTES, TABLE])
             if not self._offer(Snapshot(written.cluster_id, written.revision, written.items)):
                 return
-            await self._notify()
+            self._changed.notify()
             self.trouble = ""
             self.log.info(
                 "following etcd at revision %d with %d routes",
@@ -258,7 +297,7 @@ class Agent:
                 self._watch(written.revision + 1),
                 self._keep_alive(lease),
                 self._report_loop(lease, written.revision),
-                self._until(lambda: not self._started),
+                self._changed.until(lambda: not self.applier.started),
             )
         except StoreError:
             # Only the way to etcd broke: this replica still serves, so the hub has to go on
@@ -326,7 +365,7 @@ class Agent:
             before = set(self.replica.bad)
             follows = self.replica.follow(batch)
             self._log_bad(before)
-            await self._notify()
+            self._changed.notify()
             if not follows:
                 return
 
@@ -343,54 +382,10 @@ class Agent:
     async def _report_loop(self, lease: int, registered: int) -> None:
         last = None
         while True:
-            await self._until(lambda: self._report(lease) != last)  # noqa: B023
+            await self._changed.until(lambda: self._report(lease) != last)  # noqa: B023
             if not self.replica.applied:
                 return
             if self.replica.revision >= registered:
                 self._live = True
             last = self._report(lease)
             await self.store.write([last])
-
-    # --- activity ---------------------------------------------------------------------------
-
-    async def _activity_loop(self) -> None:
-        resolver = Resolver()
-        interval = self.options.activity
-        while True:
-            await asyncio.sleep(min(interval / 2, 10.0))
-            pid = self.options.traefik_pid() if self.options.traefik_pid else None
-            targets = {route.routespec: route.target for route in self.replica.table.values()}
-            try:
-                newest = await asyncio.to_thread(newest_by_route, targets, resolver, pid)
-            except OSError as error:
-                self.log.error("no last_activity: the kernel's connection table: %s", error)
-                return
-            if not self.trouble:
-                with contextlib.suppress(StoreError):
-                    await self._report_activity(newest)
-
-    async def _report_activity(self, newest: dict[str, float]) -> None:
-        for routespec in [spec for spec in self._reported if spec not in self.replica.table]:
-            del self._reported[routespec]
-        now = time.monotonic()
-        due = {}
-        for routespec, when in newest.items():
-            reported, at = self._reported.get(routespec, (0.0, -self.options.activity))
-            if when > reported + JITTER and now - at >= self.options.activity:
-                due[routespec] = when
-        routespecs = list(due)
-        for start in range(0, len(routespecs), 40):
-            some = routespecs[start : start + 40]
-            if not await self._write_activity(some, due):
-                for routespec in some:  # one of them was deleted meanwhile
-                    await self._write_activity([routespec], due)
-
-    async def _write_activity(self, routespecs: list[str], due: dict[str, float]) -> bool:
-        written = await self.store.write(
-            [Put(ACTIVITY + spec, encode_activity(due[spec])) for spec in routespecs],
-            guards=[Exists(ROUTES + spec) for spec in routespecs],
-        )
-        if written.done:
-            told = time.monotonic()
-            self._reported.update((spec, (due[spec], told)) for spec in routespecs)
-        return written.done

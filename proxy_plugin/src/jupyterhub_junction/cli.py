@@ -20,6 +20,7 @@ from . import __version__
 from .agent import Agent, AgentOptions
 from .etcd import EtcdStore
 from .keys import check_replica_name
+from .replica import Pacing
 from .store import StoreRefused
 from .supervisor import Child, Runtime, TraefikMissing, find_traefik, read_pid, run_replica
 from .traefik import RenderOptions
@@ -82,6 +83,21 @@ def _replica_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0,
         help="seconds cut off from etcd after which this replica is not ready (0: never)",
+    )
+    parser.add_argument(
+        "--pace-covered",
+        metavar="FACTOR",
+        type=float,
+        default=Pacing().covered,
+        help="a change that is in effect without an apply waits for one this many times as long as"
+        " the last one took (%(default)g)",
+    )
+    parser.add_argument(
+        "--pace-uncovered",
+        metavar="FACTOR",
+        type=float,
+        default=Pacing().uncovered,
+        help="the same for a change that is not in effect before (%(default)g)",
     )
     parser.add_argument(
         "--target-ca", metavar="FILE", default="", help="PEM file with the CA of https targets"
@@ -164,6 +180,12 @@ def _parser() -> argparse.ArgumentParser:
         "--control", metavar="URL", required=True, help="where Traefik's API answers"
     )
     agent.add_argument(
+        "--forwarder-fd",
+        metavar="NUMBER",
+        type=int,
+        help="bound socket for the forwarder; without one, all changes wait for an apply",
+    )
+    agent.add_argument(
         "--certificate", metavar="FILE", default="", help="default certificate for TLS clients"
     )
     agent.add_argument("--key", metavar="FILE", default="", help="its key")
@@ -208,15 +230,17 @@ async def _serve_status(agent: Agent, listen: str) -> web.AppRunner:
     async def metrics(_: web.Request) -> web.Response:
         shown = agent.status()
         numbers = {
-            "ready": shown["ready"],
-            "following": shown["following"],
+            "ready": int(not agent.not_ready),
+            "following": int(not agent.trouble),
             "routes": shown["routes"],
             "revision": shown["revision"],
             "applied_revision": shown["applied"],
             "applies_total": shown["applies"],
+            "apply_seconds_total": shown["apply_seconds"],
+            "forwarder_connections": shown["forwarder_connections"],
             "bad_keys": len(agent.replica.bad),
         }
-        lines = [f"junction_{name} {int(value)}" for name, value in numbers.items()]  # type: ignore[call-overload]
+        lines = [f"junction_{name} {json.dumps(value)}" for name, value in numbers.items()]
         return web.Response(text="\n".join(lines) + "\n")
 
     app = web.Application()
@@ -241,6 +265,9 @@ async def _agent(options: argparse.Namespace, log: logging.Logger) -> int:
         key=options.etcd_key,
     )
 
+    forwarder = None
+    if options.forwarder_fd is not None:
+        forwarder = socket.socket(fileno=options.forwarder_fd)
     traefik = TraefikAPI(options.control, (folder / "control.password").read_text())
     agent = Agent(
         store,
@@ -251,8 +278,12 @@ async def _agent(options: argparse.Namespace, log: logging.Logger) -> int:
             activity=options.activity_interval,
             max_stale=options.max_stale,
             traefik_pid=lambda: read_pid(folder / "traefik.pid"),
+            pacing=Pacing(options.pace_covered, options.pace_uncovered),
+            forwarder=forwarder,
+            saved=folder / "table.json",
         ),
         RenderOptions(
+            forwarder="http://{}:{}".format(*forwarder.getsockname()) if forwarder else "",
             certificate=options.certificate,
             key=options.key,
             ca=options.target_ca,
@@ -317,6 +348,8 @@ async def _replica(options: argparse.Namespace, log: logging.Logger) -> int:
             "lease",
             "activity_interval",
             "max_stale",
+            "pace_covered",
+            "pace_uncovered",
             "target_ca",
             "target_cert",
             "target_key",
@@ -329,6 +362,7 @@ async def _replica(options: argparse.Namespace, log: logging.Logger) -> int:
             "etcd_key",
         ],
     )
+    assert runtime.forwarder is not None
     traefik = Child(
         "traefik", [program, f"--configFile={runtime.static_file}"], log, pid_file=runtime.pid_file
     )
@@ -341,6 +375,7 @@ async def _replica(options: argparse.Namespace, log: logging.Logger) -> int:
             "agent",
             f"--runtime-dir={runtime.folder}",
             f"--control={runtime.control_url}",
+            f"--forwarder-fd={runtime.forwarder.fileno()}",
             f"--certificate={runtime.certificate}",
             f"--key={runtime.key}",
             *(f"--etcd={url}" for url in _endpoints(options)),
@@ -348,6 +383,7 @@ async def _replica(options: argparse.Namespace, log: logging.Logger) -> int:
         ],
         log,
         fatal_codes=[REFUSED],
+        pass_fds=[runtime.forwarder.fileno()],
     )
     try:
         return await run_replica(

@@ -280,6 +280,15 @@ class Forwarder:
         )
         self._servers.append(server)
 
+    async def start_on(self, sock: socket.socket) -> None:
+        """Listen on a socket that is bound already; it stays its owner's."""
+        registry = self._ready()
+        self._servers.append(
+            await registry.loop.create_server(
+                lambda: _ClientConnection(self, registry), sock=sock.dup(), backlog=1024
+            )
+        )
+
     async def start_unix(self, path: str, mode: int | None = None) -> None:
         """Listen on a unix socket, in place of one that nobody listens on any more.
 

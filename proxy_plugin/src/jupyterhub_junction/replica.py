@@ -1,24 +1,46 @@
-"""What one replica knows, serves, and may claim.
+"""What one replica knows, serves, and may claim; and when it has to apply.
 
-Pure: told of snapshots, batches and applies, it says which table to apply and which revision
-is in effect.  Invariants:
+Pure: told of snapshots, batches and applies, it says which table to apply, how long that may
+wait, and which revision is in effect.  Invariants:
 
 * The table is etcd's routes at :attr:`Replica.known`: batches come in order, none is left out.
-* :attr:`Replica.revision` is the greatest revision up to which every change is applied.
+* :attr:`Replica.revision` is the greatest revision up to which every change is in effect:
+  applied, or *covered* (see :mod:`.dispatch`) under every document that Traefik may serve now.
 * A table that is not complete, or that belongs to another history of etcd (made anew, or
   restored from a snapshot), never takes the place of the one that is served: the replica
   *holds* until the hub has declared a newer table complete.
+* Every change that a document would show is applied some time; one that was undone before is not.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .dispatch import WHOLE, Dispatch
 from .keys import ROUTES, TABLE, BadValue, ReplicaReport, TableInfo, decode_route
-from .routes import Route, RouteTable
+from .routes import Key, Route, RouteTable
 from .store import Batch, Snapshot
 
-__all__ = ["Apply", "Replica"]
+__all__ = ["Apply", "Pacing", "Replica"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """How long changes wait, as multiples of what the last apply cost in seconds.
+
+    So applies take a bounded share of the time, however many changes there are.
+
+    Attributes:
+        covered: for changes that are in effect without an apply.
+        uncovered: for those that are not.
+    """
+
+    covered: float = 10.0
+    uncovered: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.covered < 0 or self.uncovered < 0:
+            raise ValueError(f"pacing {self.covered:g}, {self.uncovered:g}: must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +53,16 @@ class Apply:
 
 
 class Replica:
-    """The state of one replica; see the module for its invariants."""
+    """The state of one replica; see the module for its invariants.
 
-    def __init__(self) -> None:
+    Args:
+        forwarder: requests that match no route of a document go to a forwarder that has
+            :attr:`table`; without one, every change waits for an apply.
+        pacing: how long changes wait.
+    """
+
+    def __init__(self, *, forwarder: bool = False, pacing: Pacing = Pacing()) -> None:
+        #: read by the forwarder's thread too, so always this same object
         self.table = RouteTable()
         self.info: TableInfo | None = None
         self.cluster_id = ""
@@ -45,21 +74,34 @@ class Replica:
         self.holding = "no complete table has been read yet"
         #: keys whose values are skipped, with the reason
         self.bad: dict[str, str] = {}
-        self._pending: int | None = None  # first change that no apply holds
-        self._in_flight: int | None = None  # first change that the running apply holds
+        self._forwarder = forwarder
+        self._pacing = pacing
+        self._cost = 0.0
+        self._serving: Dispatch | None = None  # the last document that was confirmed
+        self._coming: Dispatch | None = None  # that of the running apply
+        self._uncertain = False  # an apply failed, so Traefik may serve another document
+        # what is not in effect, and the first revision of which that is so, in their order
+        self._wrong: dict[Key, int] = {}
+        self._differs: set[Key] = set()  # from the newest document
 
     @property
     def revision(self) -> int:
         """All changes up to this revision are in effect; 0 before the first apply."""
         if not self.applied:
             return 0
-        firsts = [first for first in (self._in_flight, self._pending) if first is not None]
-        return min(firsts) - 1 if firsts else self.known
+        first = next(iter(self._wrong.values()), None)
+        return self.known if first is None else first - 1
 
     @property
-    def needs_apply(self) -> bool:
-        """Whether a change waits for an apply and none is running."""
-        return self._pending is not None and self._in_flight is None
+    def wait(self) -> float | None:
+        """Seconds to let pass between the last apply and the next; None if none is needed now."""
+        if self.info is None or self._coming is not None:
+            return None
+        if not self.applied or self._uncertain:
+            return 0.0
+        if self._wrong:
+            return self._pacing.uncovered * self._cost
+        return self._pacing.covered * self._cost if self._differs else None
 
     def offer(self, snapshot: Snapshot) -> bool:
         """Take all of ``routes/`` and ``table`` as read at one revision.
@@ -87,17 +129,15 @@ class Replica:
                 if route is not None:
                     routes[route.routespec] = route
         if not same:  # revisions of another history say nothing of this one's
-            self._pending = self._pending and 1
-            self._in_flight = self._in_flight and 1
+            self._wrong = dict.fromkeys(self._wrong, 1)
         first = min(self.known + 1, snapshot.revision) if same else 1
-        changed = self.info is None or self.info.error_path != info.error_path
+        self.info = info
+        self._changed(WHOLE, first)
         for routespec in [spec for spec in self.table if spec not in routes]:
-            changed |= self._delete(routespec)
+            self._delete(routespec, first)
         for route in routes.values():
-            changed |= self._put(route)
-        self.cluster_id, self.known, self.info = snapshot.cluster_id, snapshot.revision, info
-        if changed:
-            self._mark(first)
+            self._put(route, first)
+        self.cluster_id, self.known = snapshot.cluster_id, snapshot.revision
         return True
 
     def _judge(self, snapshot: Snapshot, value: bytes | None) -> TableInfo | None:
@@ -126,20 +166,17 @@ class Replica:
         if batch.revision <= self.known:
             return True
         values = {event.key: event.value for event in batch.events}
-        info = self.info
         if TABLE in values:
             value = values[TABLE]
             if value is None:
                 self.holding = "the table in etcd was deleted"
                 return False
             try:
-                info = TableInfo.decode(value)
+                self.info = TableInfo.decode(value)
             except BadValue as error:
                 self.holding = str(error)
                 return False
-        changed = info != self.info and (
-            self.info is None or info is None or info.error_path != self.info.error_path
-        )
+            self._changed(WHOLE, batch.revision)
         for key, value in values.items():
             if not key.startswith(ROUTES):
                 continue
@@ -147,41 +184,62 @@ class Replica:
             if value is None:
                 self.bad.pop(key, None)
             if route is None:
-                changed |= self._delete(key.removeprefix(ROUTES))
+                self._delete(key.removeprefix(ROUTES), batch.revision)
             else:
-                changed |= self._put(route)
-        self.known, self.info = batch.revision, info
-        if changed:
-            self._mark(batch.revision)
+                self._put(route, batch.revision)
+        self.known = batch.revision
         return True
 
     def begin_apply(self) -> Apply:
         """The table to apply now; all changes so far are in it."""
         assert self.info is not None
-        assert self._in_flight is None
-        self._in_flight, self._pending = self._pending, None
-        return Apply(self.known, self.table.copy(), self.info)
+        assert self._coming is None
+        apply = Apply(self.known, self.table.copy(), self.info)
+        self._coming = Dispatch(apply.table, apply.info, forwarder=self._forwarder)
+        self._differs.clear()
+        return apply
 
-    def end_apply(self, apply: Apply, *, done: bool) -> None:
-        """Note how an apply ended; what a failed one held waits again."""
-        first, self._in_flight = self._in_flight, None
-        if done:
-            self.applied = apply.revision
-        elif first is not None:
-            self._mark(first)
+    def end_apply(self, apply: Apply, *, done: bool, cost: float = 0.0) -> None:
+        """Note how an apply ended: in effect after ``cost`` seconds, or not for certain."""
+        coming, self._coming = self._coming, None
+        if not done:
+            self._uncertain = True
+            return
+        self.applied, self._serving, self._cost, self._uncertain = (
+            apply.revision,
+            coming,
+            cost,
+            False,
+        )
+        self._wrong = {key: at for key, at in self._wrong.items() if not self._in_effect(key)}
 
     def lost(self) -> None:
         """Traefik lost its table (it was restarted): all has to be applied again."""
         self.applied = 0
-        if self.info is not None:
-            self._mark(1)
+        self._serving = None
 
     def report(self, version: str) -> ReplicaReport:
         """What this replica answers for, for ``replicas/<name>``."""
         return ReplicaReport(self.cluster_id, self.revision, self.applied, len(self.table), version)
 
-    def _mark(self, first: int) -> None:
-        self._pending = first if self._pending is None else min(first, self._pending)
+    def _in_effect(self, key: Key) -> bool:
+        if self._serving is None or self._uncertain:
+            return False
+        wanted = None if key == WHOLE else self.table.at(key)
+        possible = [self._serving] if self._coming is None else [self._serving, self._coming]
+        return all(document.serves(key, wanted, self.info) for document in possible)
+
+    def _changed(self, key: Key, revision: int) -> None:
+        newest = self._coming or self._serving
+        wanted = None if key == WHOLE else self.table.at(key)
+        if newest is not None and newest.holds(key, wanted, self.info):
+            self._differs.discard(key)
+        else:
+            self._differs.add(key)
+        if self._in_effect(key):
+            self._wrong.pop(key, None)
+        else:
+            self._wrong.setdefault(key, revision)
 
     def _decode(self, key: str, value: bytes) -> Route | None:
         try:
@@ -192,13 +250,11 @@ class Replica:
         self.bad.pop(key, None)
         return route
 
-    def _put(self, route: Route) -> bool:
-        old = self.table.add(route)
-        return (
-            old is None
-            or old.target != route.target
-            or old.data.get("hub") != route.data.get("hub")
-        )
+    def _put(self, route: Route, revision: int) -> None:
+        self.table.add(route)
+        self._changed(route.key, revision)
 
-    def _delete(self, routespec: str) -> bool:
-        return self.table.remove(routespec) is not None
+    def _delete(self, routespec: str, revision: int) -> None:
+        route = self.table.remove(routespec)
+        if route is not None:
+            self._changed(route.key, revision)

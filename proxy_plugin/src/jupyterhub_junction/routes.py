@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 __all__ = [
     "MAX_ROUTESPEC_BYTES",
+    "Key",
     "Route",
     "RouteError",
     "RouteTable",
@@ -29,6 +30,9 @@ __all__ = [
     "split_routespec",
     "without_dot_segments",
 ]
+
+#: host in lower case ("" for path routes) and canonical path
+Key = tuple[str, str]
 
 MAX_ROUTESPEC_BYTES = 1000
 MAX_DATA_BYTES = 64 * 1024
@@ -192,35 +196,40 @@ class Route:
         routespec: ``[host]/path/`` as the hub wrote it.
         target: the URL that requests are forwarded to.
         data: the hub's own JSON object; proxies give it back and read nothing in it.
+        host: the host in lower case, ``""`` for a path route.
+        path: the canonical path, without its trailing slash: ``""`` for ``/``.
     """
 
     routespec: str
     target: str
     data: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+    host: str = field(init=False, repr=False, compare=False)
+    path: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_routespec(self.routespec)
         check_target(self.target)
+        host, path = split_routespec(self.routespec)
         object.__setattr__(self, "data", check_data(self.data))
+        object.__setattr__(self, "host", host.lower())
+        object.__setattr__(self, "path", canonical_path(path))
 
     @property
-    def host(self) -> str:
-        """The host in lower case, ``""`` for a path route."""
-        return split_routespec(self.routespec)[0].lower()
-
-    @property
-    def path(self) -> str:
-        """The canonical path, without its trailing slash: ``""`` for ``/``."""
-        return canonical_path(split_routespec(self.routespec)[1])
+    def key(self) -> Key:
+        """What a table serves one route for."""
+        return self.host, self.path
 
 
 class RouteTable(Mapping[str, Route]):
-    """Routes by routespec, with longest-prefix match; changed in place, in O(1) per change."""
+    """Routes by routespec, with longest-prefix match; changed in place, in O(1) per change.
+
+    One thread changes it; others may call :meth:`match` and :meth:`at` meanwhile.
+    """
 
     def __init__(self, routes: Iterable[Route] = ()) -> None:
         self._routes: dict[str, Route] = {}
-        # host → canonical path → the routespecs that mean it; the least of them is served
-        self._hosts: dict[str, dict[str, list[str]]] = {}
+        # host → canonical path → the routes that mean it, by routespec; the first is served
+        self._hosts: dict[str, dict[str, tuple[Route, ...]]] = {}
         for route in routes:
             self.add(route)
 
@@ -236,21 +245,17 @@ class RouteTable(Mapping[str, Route]):
     def copy(self) -> RouteTable:
         """A table of its own with the same routes."""
         table = RouteTable()
-        table._routes = dict(self._routes)
-        table._hosts = {
-            host: {path: list(specs) for path, specs in paths.items()}
-            for host, paths in self._hosts.items()
-        }
+        table._routes = self._routes.copy()
+        table._hosts = {host: paths.copy() for host, paths in self._hosts.items()}
         return table
 
     def add(self, route: Route) -> Route | None:
         """Add or replace a route; returns the one it replaced."""
         old = self._routes.get(route.routespec)
         self._routes[route.routespec] = route
-        if old is None:
-            specs = self._hosts.setdefault(route.host, {}).setdefault(route.path, [])
-            specs.append(route.routespec)
-            specs.sort()
+        paths = self._hosts.setdefault(route.host, {})
+        others = [other for other in paths.get(route.path, ()) if other is not old]
+        paths[route.path] = tuple(sorted([*others, route], key=lambda each: each.routespec))
         return old
 
     def remove(self, routespec: str) -> Route | None:
@@ -258,9 +263,10 @@ class RouteTable(Mapping[str, Route]):
         old = self._routes.pop(routespec, None)
         if old is not None:
             paths = self._hosts[old.host]
-            specs = paths[old.path]
-            specs.remove(routespec)
-            if not specs:
+            others = tuple(other for other in paths[old.path] if other is not old)
+            if others:
+                paths[old.path] = others
+            else:
                 del paths[old.path]
                 if not paths:
                     del self._hosts[old.host]
@@ -269,8 +275,17 @@ class RouteTable(Mapping[str, Route]):
     def served(self) -> Iterator[Route]:
         """The routes that can match: one for each host and canonical path."""
         for paths in self._hosts.values():
-            for specs in paths.values():
-                yield self._routes[specs[0]]
+            for routes in paths.values():
+                yield routes[0]
+
+    def at(self, key: Key) -> Route | None:
+        """The route that is served for exactly this host and canonical path."""
+        routes = self._hosts.get(key[0], {}).get(key[1])
+        return routes[0] if routes else None
+
+    def paths(self, host: str) -> Collection[str]:
+        """The canonical paths that have routes under a host; "" for the path routes."""
+        return self._hosts.get(host, {}).keys()
 
     def match(self, host: str, path: str) -> Route | None:
         """The route that a request belongs to: the longest prefix of whole segments.
@@ -287,10 +302,16 @@ class RouteTable(Mapping[str, Route]):
             paths = self._hosts.get("", {})
         rest = canonical_path(path)
         while True:
-            specs = paths.get(rest)
-            if specs is not None:
-                return self._routes[specs[0]]
+            routes = paths.get(rest)
+            if routes is not None:
+                return routes[0]
             if not rest:
-                default = self._hosts.get("", {}).get("")
-                return self._routes[default[0]] if default else None
+                return self.at(("", ""))
             rest = rest.rpartition("/")[0]
+
+    def resolve(self, host: str, path: str) -> Route | None:
+        """As :meth:`match`, for a proxy that hands dot segments on: by where the path leads.
+
+        So that no server is asked for another's paths.
+        """
+        return self.match(host, without_dot_segments(canonical_path(path)))

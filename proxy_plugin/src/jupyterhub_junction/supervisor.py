@@ -28,7 +28,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .traefik import Document, control_document, static_document
+from .traefik_static import Document, control_document, static_document
 
 __all__ = [
     "TRAEFIK_FLOOR",
@@ -167,6 +167,12 @@ class Runtime:
         self.routes_file = self.dynamic / "routes.toml"
         self.pid_file = self.folder / "traefik.pid"
         self.control = f"127.0.0.1:{free_port()}"
+        #: bound here, so that the port stays the same whenever the agent is started again
+        self.forwarder = socket.socket() if provider == "rest" else None
+        forwarder = ""
+        if self.forwarder is not None:
+            self.forwarder.bind(("127.0.0.1", 0))
+            forwarder = f"http://127.0.0.1:{self.forwarder.getsockname()[1]}"
         self.password = secrets.token_urlsafe(32)
         self.tls = bool(certificate)
         if certificate:
@@ -175,7 +181,9 @@ class Runtime:
             self.certificate, self.key = _self_signed(self.folder)
         # the password is 256 random bits, so a plain hash keeps it as safe as a slow one would
         digest = base64.b64encode(hashlib.sha1(self.password.encode()).digest())  # noqa: S324
-        control = control_document(f"junction:{{SHA}}{digest.decode()}", rest=provider == "rest")
+        control = control_document(
+            f"junction:{{SHA}}{digest.decode()}", rest=provider == "rest", forwarder=forwarder
+        )
         static: Document = static_document(
             listen=listen,
             also_listen=also_listen,
@@ -211,7 +219,9 @@ class Runtime:
         return read_pid(self.pid_file)
 
     def remove(self) -> None:
-        """Remove the folder, if it was made here."""
+        """Let go of the forwarder's socket, and remove the folder if it was made here."""
+        if self.forwarder is not None:
+            self.forwarder.close()
         if self._own:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -236,12 +246,14 @@ class Child:
         *,
         pid_file: Path | None = None,
         fatal_codes: Sequence[int] = (),
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.command = list(command)
         self.log = log
         self.pid_file = pid_file
         self.fatal_codes = tuple(fatal_codes)
+        self.pass_fds = tuple(pass_fds)
         self.process: asyncio.subprocess.Process | None = None
         self._stopping = False
 
@@ -252,6 +264,7 @@ class Child:
             stdin=asyncio.subprocess.DEVNULL,
             preexec_fn=_die_with_parent,
             start_new_session=True,
+            pass_fds=self.pass_fds,
         )
         if self.pid_file is not None:
             self.pid_file.write_text(str(self.process.pid))

@@ -234,7 +234,8 @@ class TraefikFileProxy(Proxy):
         pid = self._runtime.traefik_pid()
 
         def read() -> dict[str, float]:
-            return newest_by_route({r.routespec: r.target for r in routes}, self._resolver, pid)
+            targets = {route.routespec: route.target for route in routes}
+            return newest_by_route(targets, self._resolver, None if pid is None else (pid,))
 
         try:
             newest = await asyncio.to_thread(read)
