@@ -20,6 +20,7 @@ from certipy import Certipy
 from jupyterhub_junction.forwarder import ForwardedRules, Forwarder, Limits
 from jupyterhub_junction.routes import Route, RouteTable
 
+EVERY_LOOP = True
 DEADLINE = 20.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -23,6 +23,7 @@ from jupyterhub.proxy import Proxy
 from jupyterhub.utils import url_path_join
 from traitlets import Float, Integer, List, TraitError, Unicode, validate
 
+from .. import loops
 from ..connection import Limits
 from ..forwarder import ForwardedRules, Forwarder
 from ..routes import Route, RouteError, RouteTable, canonical_path, without_dot_segments
@@ -184,7 +185,7 @@ class InProcessProxy(Proxy):
 
         self._table, self._entries = RouteTable(), {}
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(run()), name="junction-proxy", daemon=True
+            target=lambda: loops.run(run()), name="junction-proxy", daemon=True
         )
         self._thread.start()
         try:
