@@ -13,38 +13,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import quote
 
 from .backends import Backend, Backends, Target, parse_target
+from .bodies import ChunkedBody, LengthBody, chunk, last_chunk, request_body
 from .connection import Connection
-from .http11 import (
-    BadMessage,
-    Body,
-    ChunkedBody,
-    LengthBody,
-    RequestHead,
-    ResponseHead,
-    UntilClose,
-    chunk,
-    find_head,
-    last_chunk,
-    request_body,
-    response_body,
-    tokens,
-)
-from .rewrite import (
-    ForwardedRules,
-    Peer,
-    error_head,
-    request_head,
-    response_head,
-    safe_trailers,
-)
+from .http11 import BadMessage, RequestHead, ResponseHead, find_head, tokens
+from .responses import Passed, plain_response, reason_of
+from .rewrite import ForwardedRules, Peer, request_head, response_head, safe_trailers
 from .routes import Route
 
-__all__ = ["Client", "Exchange", "Service", "plain_response", "reason_of"]
+__all__ = ["Client", "Exchange", "Service"]
 
 _REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 # a connection unused for longer may be one that its server is just closing
@@ -87,29 +67,6 @@ class Client(Connection):
         raise NotImplementedError
 
 
-def reason_of(status: int) -> bytes:
-    """The reason phrase of a status."""
-    try:
-        return HTTPStatus(status).phrase.encode()
-    except ValueError:
-        return b""
-
-
-def plain_response(
-    status: int, text: str, *, keep: bool, minor: int = 1, body: bool = True
-) -> bytes:
-    """A whole response in plain text, for when there is no page to show."""
-    content = f"{text}\n".encode()
-    connection = b"close" if not keep else b"keep-alive" if minor == 0 else b""
-    return (
-        b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
-        % (status, reason_of(status), len(content))
-        + (b"Connection: %b\r\n" % connection if connection else b"")
-        + b"\r\n"
-        + (content if body else b"")
-    )
-
-
 class Exchange:
     """One request being forwarded.
 
@@ -122,13 +79,35 @@ class Exchange:
         BadMessage: its body is framed in a way that cannot be read, or read in two ways.
     """
 
+    __slots__ = (
+        "_backend",
+        "_error",
+        "_held",
+        "_over",
+        "_pending",
+        "_pending_size",
+        "_repeatable",
+        "_response",
+        "_reused",
+        "_route",
+        "_seen",
+        "_target",
+        "_task",
+        "body",
+        "client",
+        "head",
+        "service",
+        "upgrade",
+    )
+
     def __init__(self, service: Service, client: Client, head: RequestHead) -> None:
         self.service = service
         self.client = client
         self.head = head
         self.body: LengthBody | ChunkedBody = request_body(head)
         self.upgrade = (
-            head.method == b"GET"
+            head.hop
+            and head.method == b"GET"
             and head.minor == 1
             and tokens(head.all(b"upgrade")) == {b"websocket"}
             and b"upgrade" in tokens(head.all(b"connection"))
@@ -146,11 +125,7 @@ class Exchange:
         self._pending: list[bytes] = []  # of the request's body, until there is a connection
         self._pending_size = 0
         self._held, self._seen = b"", 0  # of the response's head
-        self._response: ResponseHead | None = None
-        self._response_body: Body = LengthBody(0)
-        self._begun = False  # the client has been sent some of it
-        self._chunked = False
-        self._keep = False
+        self._response: Passed | None = None  # once the client has been sent some of it
 
     # -- towards the server
 
@@ -192,7 +167,8 @@ class Exchange:
         self._backend = backend
         backend.user = self
         # not the connection's own target: targets with one address share a pool
-        backend.write(b"".join((self._request(self._target), *self._pending)))
+        backend.wait(self.client.registry.limits.response_timeout)
+        backend.write_all([self._request(self._target), *self._pending])
         self._pending.clear()
         self.client.couple(backend)
 
@@ -230,16 +206,17 @@ class Exchange:
                 payload += last_chunk(safe_trailers(self.body.trailers))
         if self._backend is not None:
             self._backend.write(payload)
+            self._backend.wait(self.client.registry.limits.response_timeout)
         elif payload:
             self._pending.append(payload)
             self._pending_size += len(payload)
             if self._pending_size > self.client.registry.limits.buffer_bytes:
-                self.client.transport.pause_reading()
+                self.client.pause_reading()
         return rest
 
     def _broken(self, error: BadMessage) -> None:
         self._end()
-        if self._begun:
+        if self._response is not None:
             self.client.transport.abort()
         else:
             self.client.refuse(error.status, str(error))
@@ -248,15 +225,19 @@ class Exchange:
 
     def response_data(self, data: bytes) -> None:
         """Pass on what the server has sent."""
+        limits = self.client.registry.limits
         try:
             if self._response is not None:
-                self._pass(b"", data)
+                self._pass(self._response, b"", data)
                 return
-            while (end := find_head(data := self._held + data, self._seen, self._limit())) >= 0:
+            if self._held:
+                data, self._held = self._held + data, b""
+            while (end := find_head(data, self._seen, limits.header_bytes)) >= 0:
                 head = ResponseHead(data[: end + 2])
-                self._held, self._seen, data = b"", 0, data[end + 4 :]
+                self._seen, data = 0, data[end + 4 :]
                 if head.status >= 200:
-                    self._pass(self._begin(head), data)
+                    response = Passed(head, self.head, self._may_keep(), self._error)
+                    self._pass(response, response.first, data)
                     return
                 if head.status == 101:
                     self._switch(head, data)
@@ -267,50 +248,30 @@ class Exchange:
         except BadMessage as error:
             self.fail(503, f"the server's response cannot be read: {error}")
 
-    def _limit(self) -> int:
-        return self.client.registry.limits.header_bytes
-
-    def _begin(self, head: ResponseHead) -> bytes:
-        body = response_body(head, b"GET" if self._error else self.head.method)
-        old = self.head.minor == 0
-        ends_with_connection = old and not isinstance(body, LengthBody)
-        waits_for_body = not self.body.done and (self._error or self.head.all(b"expect"))
-        self._response, self._response_body = head, body
-        self._chunked = not isinstance(body, LengthBody) and not old
-        self._keep = (
-            self.head.keeps_alive()
-            and not ends_with_connection
-            and not waits_for_body
+    def _may_keep(self) -> bool:
+        waits_for_body = not self.body.done and (self._error or self.head.has(b"expect"))
+        return (
+            not waits_for_body
             and not self.upgrade
             and not self.service.stopping
+            and self.head.keeps_alive()
         )
-        connection = b"close" if not self._keep else b"keep-alive" if old else b""
-        if self._error:
-            return error_head(
-                head,
-                self._error,
-                reason_of(self._error),
-                chunked=self._chunked,
-                connection=connection,
-            )
-        return response_head(head, chunked=self._chunked, connection=connection)
 
-    def _pass(self, out: bytes, data: bytes) -> None:
-        assert self._response is not None
-        body = self._response_body
-        payload, rest = body.feed(data)
-        out += chunk(payload) if self._chunked else payload
-        if body.done and isinstance(body, ChunkedBody) and self._chunked:
-            out += last_chunk(safe_trailers(body.trailers))
-        self.client.write(out)
-        self._begun = True
-        if self._response.status < 300 and not self._error and self._route is not None:
+    def _pass(self, response: Passed, first: bytes, data: bytes) -> None:
+        out, rest = response.feed(data)
+        self._response = response
+        if first:
+            out.insert(0, first)
+        self.client.write_all(out)
+        if response.head.status < 300 and not self._error and self._route is not None:
             self.service.active(self._route)
-        if body.done:
-            self._complete(reusable=not rest and self._response.keeps_alive())
+        if response.body.done:
+            self._complete(response, reusable=not rest and response.head.keeps_alive())
+        elif self._backend is not None:
+            self._backend.wait(self.client.registry.limits.response_timeout)
 
-    def _complete(self, *, reusable: bool) -> None:
-        backend, keep = self._backend, self._keep and self.body.done
+    def _complete(self, response: Passed, *, reusable: bool) -> None:
+        backend, keep = self._backend, response.keep and self.body.done
         if reusable and backend is not None and (self.body.done or self._error):
             self._backend = backend.user = None
             self._end()
@@ -356,9 +317,19 @@ class Exchange:
         if not self._over:
             self.fail(503, str(error) or type(error).__name__)
 
+    def backend_silent(self) -> None:
+        """Nothing has moved for as long as is allowed."""
+        backend, limits = self._backend, self.client.registry.limits
+        if backend is not None and (self.client.write_paused or backend.write_paused):
+            backend.wait(limits.response_timeout)  # it is waited for: that has its own limit
+        elif self.body.done:
+            self.fail(503, f"the server said nothing for {limits.response_timeout:g} s")
+        else:
+            self._broken(BadMessage("the request's body did not come in time", 408))
+
     def backend_lost(self, error: Exception | None) -> None:
         """The server's connection is gone."""
-        silent = self._response is None and not self._held
+        response, silent = self._response, self._response is None and not self._held
         self._backend = None
         if self._over:
             return
@@ -366,26 +337,25 @@ class Exchange:
             assert self._target is not None
             self._reused = False
             self._task = self.service.backends.connect(self._target, self)
-        elif isinstance(self._response_body, UntilClose) and error is None:
-            if self._chunked:
+        elif response is not None and response.ends_with_connection and error is None:
+            if response.chunked:
                 self.client.write(last_chunk())
-            self._complete(reusable=False)
+            self._complete(response, reusable=False)
         else:
             self.fail(503, str(error or "the server closed the connection"))
 
     def fail(self, status: int, why: str) -> None:
         """Answer in the server's place if it has not begun to; else cut the client off."""
         self._drop()
-        if self._begun:
+        if self._response is not None:
             self.service.failed(status, self.head, self._route, f"cut off: {why}")
             self._over = True
-            if self._chunked or isinstance(self._response_body, LengthBody):
+            if self._response.end_shows:
                 self.client.close(self.client.registry.limits.stall_timeout)
             else:
                 self.client.reset()  # to an HTTP/1.0 client, a close would be the end
             return
         self.service.failed(status, self.head, self._route, why)
-        self._response, self._response_body = None, LengthBody(0)
         page = self.service.error_target
         if page and not self._error and not self.upgrade and self.head.method != b"HEAD":
             self._error = status
@@ -397,12 +367,7 @@ class Exchange:
             self._plain(self._error or status)
 
     def _plain(self, status: int) -> None:
-        keep = (
-            self.head.keeps_alive()
-            and self.body.done
-            and not self.upgrade
-            and not self.service.stopping
-        )
+        keep = self.body.done and self._may_keep()
         self._end()
         text = reason_of(status).decode()
         body = self.head.method != b"HEAD"
@@ -411,7 +376,7 @@ class Exchange:
 
     def expired(self) -> None:
         """The error page did not come in time."""
-        if self._begun:
+        if self._response is not None:
             self._end()
             self.client.transport.abort()
         else:
