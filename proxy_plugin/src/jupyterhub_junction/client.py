@@ -13,8 +13,9 @@ import asyncio
 from typing import Protocol
 
 from .connection import Registry
-from .exchange import Client, Exchange, Service
+from .exchange import Exchange
 from .http11 import BadMessage, RequestHead, find_head
+from .parties import Client, Service
 from .responses import plain_response, reason_of
 from .rewrite import Peer
 

@@ -12,59 +12,21 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
-from urllib.parse import quote
+import functools
 
-from .backends import Backend, Backends, Target, parse_target
-from .bodies import ChunkedBody, LengthBody, chunk, last_chunk, request_body
-from .connection import Connection
-from .http11 import BadMessage, RequestHead, ResponseHead, find_head, tokens
-from .responses import Passed, plain_response, reason_of
-from .rewrite import ForwardedRules, Peer, request_head, response_head, safe_trailers
+from .backends import Backend, Target, parse_target
+from .bodies import last_chunk
+from .http11 import BadMessage, RequestHead, ResponseHead, find_head
+from .parties import Client, Service
+from .requests import PassedRequest, error_request
+from .responses import PassedResponse, plain_response, reason_of
+from .rewrite import response_head
 from .routes import Route
 
-__all__ = ["Client", "Exchange", "Service"]
+__all__ = ["Exchange"]
 
-_REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 # a connection unused for longer may be one that its server is just closing
 _FRESH = 1.0
-
-
-class Service(Protocol):
-    """What the exchanges of one forwarder share."""
-
-    backends: Backends
-    rules: ForwardedRules
-    error_target: str | None
-    stopping: bool
-
-    def resolve(self, host: str, path: str, /) -> Route | None:
-        """The route for a request, if there is one."""
-
-    def active(self, route: Route) -> None:
-        """A route's server has answered, or its WebSocket has moved."""
-
-    def failed(self, status: int, head: RequestHead, route: Route | None, why: str) -> None:
-        """Take note of a request that this proxy had to answer itself."""
-
-
-class Client(Connection):
-    """What an exchange asks of the client's connection."""
-
-    remote: Peer
-
-    def refuse(self, status: int, why: str) -> None:
-        """Answer a request that cannot be served, and close."""
-        raise NotImplementedError
-
-    def finished(self, keep: bool) -> None:
-        """The exchange is over: go on to the next request, or close."""
-        raise NotImplementedError
-
-    def release(self) -> bytes:
-        """Let go of the exchange; returns what the client has sent beyond the request."""
-        raise NotImplementedError
 
 
 class Exchange:
@@ -86,7 +48,6 @@ class Exchange:
         "_over",
         "_pending",
         "_pending_size",
-        "_repeatable",
         "_response",
         "_reused",
         "_route",
@@ -96,25 +57,16 @@ class Exchange:
         "body",
         "client",
         "head",
+        "request",
         "service",
-        "upgrade",
     )
 
     def __init__(self, service: Service, client: Client, head: RequestHead) -> None:
         self.service = service
         self.client = client
         self.head = head
-        self.body: LengthBody | ChunkedBody = request_body(head)
-        self.upgrade = (
-            head.hop
-            and head.method == b"GET"
-            and head.minor == 1
-            and tokens(head.all(b"upgrade")) == {b"websocket"}
-            and b"upgrade" in tokens(head.all(b"connection"))
-        )
-        if self.upgrade and not self.body.done:
-            raise BadMessage("a request for a WebSocket has no body")
-        self._repeatable = self.body.done and head.method in _REPEATABLE
+        self.request = PassedRequest(head)
+        self.body = self.request.body
         self._route: Route | None = None
         self._target: Target | None = None
         self._task: asyncio.Task[None] | None = None
@@ -125,7 +77,7 @@ class Exchange:
         self._pending: list[bytes] = []  # of the request's body, until there is a connection
         self._pending_size = 0
         self._held, self._seen = b"", 0  # of the response's head
-        self._response: Passed | None = None  # once the client has been sent some of it
+        self._response: PassedResponse | None = None  # once the client has been sent some of it
 
     # -- towards the server
 
@@ -146,7 +98,7 @@ class Exchange:
 
     def _acquire(self) -> None:
         assert self._target is not None
-        max_idle = float("inf") if self._repeatable or self._error else _FRESH
+        max_idle = float("inf") if self.request.repeatable or self._error else _FRESH
         backend = self.service.backends.take(self._target, max_idle)
         self._reused = backend is not None
         if backend is not None:
@@ -168,42 +120,23 @@ class Exchange:
         backend.user = self
         # not the connection's own target: targets with one address share a pool
         backend.wait(self.client.registry.limits.response_timeout)
-        backend.write_all([self._request(self._target), *self._pending])
+        if self._error:
+            first = error_request(self._target, self._error, self.head.target)
+        else:
+            first = self.request.first(self._target, self.client.remote, self.service.rules)
+        backend.write_all([first, *self._pending])
         self._pending.clear()
         self.client.couple(backend)
-
-    def _request(self, target: Target) -> bytes:
-        if self._error:
-            url = quote(self.head.target.decode("latin-1"), safe="", encoding="latin-1")
-            return b"GET %b/%d?url=%b HTTP/1.1\r\nHost: %b\r\nAccept: text/html\r\n\r\n" % (
-                target.prefix,
-                self._error,
-                url.encode(),
-                target.netloc,
-            )
-        return request_head(
-            self.head,
-            target=target.path(self.head.target),
-            host=target.netloc,
-            peer=self.client.remote,
-            rules=self.service.rules,
-            upgrade=self.upgrade,
-            chunked=isinstance(self.body, ChunkedBody),
-        )
 
     def request_data(self, data: bytes) -> bytes:
         """Pass on what belongs to the request's body; returns what does not."""
         try:
-            payload, rest = self.body.feed(data)
+            payload, rest = self.request.feed(data)
         except BadMessage as error:
             self._broken(error)
             return b""
         if self._error:
             return rest
-        if isinstance(self.body, ChunkedBody):
-            payload = chunk(payload)
-            if self.body.done:
-                payload += last_chunk(safe_trailers(self.body.trailers))
         if self._backend is not None:
             self._backend.write(payload)
             self._backend.wait(self.client.registry.limits.response_timeout)
@@ -236,7 +169,7 @@ class Exchange:
                 head = ResponseHead(data[: end + 2])
                 self._seen, data = 0, data[end + 4 :]
                 if head.status >= 200:
-                    response = Passed(head, self.head, self._may_keep(), self._error)
+                    response = PassedResponse(head, self.head, self._may_keep(), self._error)
                     self._pass(response, response.first, data)
                     return
                 if head.status == 101:
@@ -252,12 +185,12 @@ class Exchange:
         waits_for_body = not self.body.done and (self._error or self.head.has(b"expect"))
         return (
             not waits_for_body
-            and not self.upgrade
+            and not self.request.upgrade
             and not self.service.stopping
             and self.head.keeps_alive()
         )
 
-    def _pass(self, response: Passed, first: bytes, data: bytes) -> None:
+    def _pass(self, response: PassedResponse, first: bytes, data: bytes) -> None:
         out, rest = response.feed(data)
         self._response = response
         if first:
@@ -270,7 +203,7 @@ class Exchange:
         elif self._backend is not None:
             self._backend.wait(self.client.registry.limits.response_timeout)
 
-    def _complete(self, response: Passed, *, reusable: bool) -> None:
+    def _complete(self, response: PassedResponse, *, reusable: bool) -> None:
         backend, keep = self._backend, response.keep and self.body.done
         if reusable and backend is not None and (self.body.done or self._error):
             self._backend = backend.user = None
@@ -282,13 +215,13 @@ class Exchange:
 
     def _switch(self, head: ResponseHead, rest: bytes) -> None:
         backend, route, client = self._backend, self._route, self.client
-        if not self.upgrade or self._error or backend is None or route is None:
+        if not self.request.upgrade or self._error or backend is None or route is None:
             raise BadMessage("it switches protocols unasked")
         self._backend = backend.user = None
         self._over = True
         held = client.release()
         client.write(response_head(head, upgrade=True) + rest)
-        on_data = _activity(self.service.active, route)
+        on_data = functools.partial(self.service.active, route)
         on_data()
         client.tunnel(backend, on_data)
         if held:
@@ -322,7 +255,7 @@ class Exchange:
         backend, limits = self._backend, self.client.registry.limits
         if backend is not None and (self.client.write_paused or backend.write_paused):
             backend.wait(limits.response_timeout)  # it is waited for: that has its own limit
-        elif self.body.done:
+        elif self.body.done or self._error:
             self.fail(503, f"the server said nothing for {limits.response_timeout:g} s")
         else:
             self._broken(BadMessage("the request's body did not come in time", 408))
@@ -333,7 +266,7 @@ class Exchange:
         self._backend = None
         if self._over:
             return
-        if silent and self._reused and (self._repeatable or self._error):
+        if silent and self._reused and (self.request.repeatable or self._error):
             assert self._target is not None
             self._reused = False
             self._task = self.service.backends.connect(self._target, self)
@@ -357,7 +290,7 @@ class Exchange:
             return
         self.service.failed(status, self.head, self._route, why)
         page = self.service.error_target
-        if page and not self._error and not self.upgrade and self.head.method != b"HEAD":
+        if page and not self._error and not self.request.upgrade and self.head.method != b"HEAD":
             self._error = status
             self._held, self._seen = b"", 0
             self._target = parse_target(page)
@@ -385,10 +318,3 @@ class Exchange:
     def client_lost(self) -> None:
         """Nobody waits for the response any more."""
         self._end()
-
-
-def _activity(active: Callable[[Route], None], route: Route) -> Callable[[], None]:
-    def on_data() -> None:
-        active(route)
-
-    return on_data

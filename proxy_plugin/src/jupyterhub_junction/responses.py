@@ -11,7 +11,7 @@ from .bodies import ChunkedBody, LengthBody, UntilClose, last_chunk, response_bo
 from .http11 import RequestHead, ResponseHead
 from .rewrite import error_head, response_head, safe_trailers
 
-__all__ = ["Passed", "plain_response", "reason_of"]
+__all__ = ["PassedResponse", "plain_response", "reason_of"]
 
 
 def reason_of(status: int) -> bytes:
@@ -37,7 +37,7 @@ def plain_response(
     )
 
 
-class Passed:
+class PassedResponse:
     """A server's response being passed on.
 
     Args:
