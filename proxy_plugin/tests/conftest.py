@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import uvloop
 from hypothesis import settings
 
 # by default an example that takes longer than 200 ms fails, which a busy machine may do to any
 settings.register_profile("junction", deadline=None)
 settings.load_profile("junction")
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Function,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """A module that says ``EVERY_LOOP = True`` has its tests run on each loop there may be."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if getattr(item.module, "EVERY_LOOP", False):
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops

@@ -8,20 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyterhub_junction.http11 import (
-    BadMessage,
+from jupyterhub_junction.bodies import (
     ChunkedBody,
     LengthBody,
-    RequestHead,
-    ResponseHead,
     UntilClose,
     chunk,
-    find_head,
     last_chunk,
     request_body,
     response_body,
-    tokens,
 )
+from jupyterhub_junction.http11 import BadMessage, RequestHead, ResponseHead, find_head, tokens
 from jupyterhub_junction.rewrite import (
     ForwardedRules,
     Peer,

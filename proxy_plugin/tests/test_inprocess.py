@@ -16,11 +16,13 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+import uvloop
 from aiohttp import web
 from certipy import Certipy
 from traitlets import TraitError
 from traitlets.config import Config
 
+from jupyterhub_junction import loops
 from jupyterhub_junction.proxies.inprocess import InProcessProxy
 from jupyterhub_junction.routes import RouteError
 
@@ -184,6 +186,18 @@ async def test_users_are_served_while_the_hub_is_busy() -> None:
         thread.start()
         assert answered.wait(DEADLINE)  # the hub's loop stands still meanwhile
         thread.join()
+
+
+@pytest.mark.parametrize("with_uvloop", [True, False])
+async def test_its_loop_is_the_fastest_there_is(
+    with_uvloop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not with_uvloop:
+        monkeypatch.setattr(loops, "uvloop", None)
+    async with server("x") as target, running(proxy := make()) as url:
+        assert isinstance(proxy._loop, uvloop.Loop) == with_uvloop
+        await proxy.add_route("/x/", target, {})
+        assert await get(url + "/x/a") == (200, "x /x/a")
 
 
 async def test_a_port_in_use_is_one_clear_line() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -34,6 +34,7 @@ class Target:
         netloc: for the Host header of a request that comes without one.
         prefix: the URL's path, without its last slash; as configurable-http-proxy's
             ``--prepend-path``, it goes before the request's path.
+        address: what tells one pool from another.
     """
 
     host: str
@@ -42,11 +43,11 @@ class Target:
     tls: bool
     netloc: bytes
     prefix: bytes
+    address: tuple[str, int, str, bool] = field(init=False, compare=False)
 
-    @property
-    def address(self) -> tuple[str, int, str, bool]:
-        """What tells one pool from another."""
-        return self.host, self.port, self.socket_path, self.tls
+    def __post_init__(self) -> None:
+        address = (self.host, self.port, self.socket_path, self.tls)
+        object.__setattr__(self, "address", address)
 
     def path(self, target: bytes) -> bytes:
         """The request target to ask this server for, from the one that the client sent."""
@@ -77,6 +78,9 @@ class Waiter(Protocol):
     def response_data(self, data: bytes) -> None:
         """The server has sent something."""
 
+    def backend_silent(self) -> None:
+        """Nothing has come or gone for as long as is allowed."""
+
     def backend_lost(self, error: Exception | None) -> None:
         """The connection is gone; None if the server ended it in an orderly way."""
 
@@ -98,6 +102,12 @@ class Backend(Connection):
             self.user.response_data(data)
         else:
             self._forget(self)
+            self.transport.abort()
+
+    def expired(self) -> None:
+        if self.user is not None:
+            self.user.backend_silent()
+        else:
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -135,24 +145,28 @@ class Backends:
         """A pooled connection that has been unused for at most ``max_idle`` seconds."""
         idle = self._idle.get(target.address)
         while idle:
-            backend = idle[-1]
-            if backend.idle_since + max_idle < self._registry.now():
+            if idle[-1].idle_since + max_idle < self._registry.now():
                 return None
-            self._forget(backend)
+            backend = idle.pop()
+            if not idle:
+                del self._idle[target.address]
             if not backend.transport.is_closing():
-                backend.wait(None)
                 return backend
         return None
 
     def put(self, backend: Backend) -> None:
         """Keep a connection for the next request, if there is room."""
-        idle = self._idle.get(backend.target.address, [])
-        if self._closed or len(idle) >= self._registry.limits.idle_per_target:
+        limits, address = self._registry.limits, backend.target.address
+        idle = self._idle.get(address)
+        if self._closed or len(idle or ()) >= limits.idle_per_target:
             backend.transport.abort()
             return
-        backend.idle_since = self._registry.now()
-        backend.wait(self._registry.limits.backend_idle)
-        self._idle.setdefault(backend.target.address, idle).append(backend)
+        backend.idle_since = now = self._registry.now()
+        backend.deadline = now + limits.backend_idle
+        if idle is None:
+            self._idle[address] = [backend]
+        else:
+            idle.append(backend)
 
     def connect(self, target: Target, waiter: Waiter) -> asyncio.Task[None]:
         """Open a connection; the waiter is told.  Cancel the task to give it up."""

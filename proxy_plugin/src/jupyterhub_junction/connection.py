@@ -5,7 +5,7 @@ Invariants:
 * A connection whose writes are not taken stops the reading of the one they come from, so
   nothing is held beyond the limits.
 * Every wait has a deadline, looked after by one timer for all connections; an established
-  WebSocket, a response being waited for and a transfer that moves have none.
+  WebSocket and a transfer that moves have none.
 * A peer that vanished without a word is found by TCP keepalive, not by a timer on idleness.
 """
 
@@ -16,59 +16,15 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import cast
 
-__all__ = ["Connection", "Limits", "Registry"]
+from .limits import Limits
+
+__all__ = ["Connection", "Registry"]
 
 _NEVER = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much the forwarder holds, and how long it waits; bytes and seconds.
-
-    Attributes:
-        header_bytes: the greatest head of a request or response.
-        buffer_bytes: what a connection may hold in each direction before its source is paused
-            (one read of up to 256 KiB may come on top).
-        connections: clients served at once; one more is answered 503.
-        idle_per_target: connections kept open to one server while unused.
-        header_timeout: from the first byte of a request's head to its end; for the TLS
-            handshake too.
-        keepalive_timeout: for the next request on a connection.
-        connect_timeout: for a connection to a server, TLS included.
-        backend_idle: how long an unused connection to a server is kept.
-        error_page_timeout: for the hub's error page, all of it.
-        stall_timeout: a receiver that takes nothing of what is held for it.
-        half_closed_timeout: a WebSocket's connection of which one side has ended and the
-            other says nothing.
-        linger: for a client to read an answer before its connection is closed on it.
-    """
-
-    header_bytes: int = 64 * 1024
-    buffer_bytes: int = 128 * 1024
-    connections: int = 20_000
-    idle_per_target: int = 32
-    header_timeout: float = 60.0
-    keepalive_timeout: float = 120.0
-    connect_timeout: float = 10.0
-    backend_idle: float = 60.0
-    error_page_timeout: float = 10.0
-    stall_timeout: float = 3600.0
-    half_closed_timeout: float = 60.0
-    linger: float = 5.0
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value < 0 or (value == 0 and name != "idle_per_target"):
-                raise ValueError(f"{name} is {value}: it must be more than 0")
-
-    @property
-    def tick(self) -> float:
-        """How often deadlines are looked at."""
-        times = [value for value in asdict(self).values() if isinstance(value, float)]
-        return float(max(0.01, min(1.0, min(times) / 4)))
+# below this, a copy costs less than one more buffer to send
+_COPIED = 16 * 1024
 
 
 class Registry:
@@ -137,6 +93,7 @@ class Connection(asyncio.Protocol):
         self.is_open = False
         self._tunnel: Callable[[], None] | None = None
         self._ended = False
+        self._read_paused = False
 
     @property
     def tunnelling(self) -> bool:
@@ -170,9 +127,30 @@ class Connection(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.write(data)
 
+    def write_all(self, pieces: list[bytes]) -> None:
+        """Send several pieces, as :meth:`write`; large ones are not copied to do so."""
+        if len(pieces) == 1:
+            self.write(pieces[0])
+        elif sum(map(len, pieces)) < _COPIED:
+            self.write(b"".join(pieces))
+        elif not self.transport.is_closing():
+            self.transport.writelines(pieces)
+
     def wait(self, seconds: float | None) -> None:
         """Set the deadline; None for none."""
         self.deadline = _NEVER if seconds is None else self.registry.now() + seconds
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the other end for now."""
+        if not self._read_paused:
+            self._read_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Undo :meth:`pause_reading`, if it was called."""
+        if self._read_paused:
+            self._read_paused = False
+            self.transport.resume_reading()
 
     def expired(self) -> None:
         """The deadline has passed."""
@@ -195,29 +173,29 @@ class Connection(asyncio.Protocol):
         self.peer, peer.peer = peer, self
         for source, sink in ((self, peer), (peer, self)):
             if sink.write_paused:
-                source.transport.pause_reading()
+                source.pause_reading()
             else:
-                source.transport.resume_reading()
+                source.resume_reading()
 
     def uncouple(self) -> None:
         """Undo :meth:`couple`; both sides read again."""
         peer, self.peer = self.peer, None
-        self.transport.resume_reading()
+        self.resume_reading()
         if peer is not None:
             peer.peer = None
-            peer.transport.resume_reading()
+            peer.resume_reading()
 
     def pause_writing(self) -> None:
         self.write_paused = True
         self.stalled = self.registry.now() + self.registry.limits.stall_timeout
         if self.peer is not None:
-            self.peer.transport.pause_reading()
+            self.peer.pause_reading()
 
     def resume_writing(self) -> None:
         self.write_paused = False
         self.stalled = _NEVER
         if self.peer is not None:
-            self.peer.transport.resume_reading()
+            self.peer.resume_reading()
 
     def tunnel(self, peer: Connection, on_data: Callable[[], None]) -> None:
         """From now on pass bytes both ways as they are; ``on_data`` is called for each lot."""

@@ -12,102 +12,21 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from http import HTTPStatus
-from typing import Protocol
-from urllib.parse import quote
+import functools
 
-from .backends import Backend, Backends, Target, parse_target
-from .connection import Connection
-from .http11 import (
-    BadMessage,
-    Body,
-    ChunkedBody,
-    LengthBody,
-    RequestHead,
-    ResponseHead,
-    UntilClose,
-    chunk,
-    find_head,
-    last_chunk,
-    request_body,
-    response_body,
-    tokens,
-)
-from .rewrite import (
-    ForwardedRules,
-    Peer,
-    error_head,
-    request_head,
-    response_head,
-    safe_trailers,
-)
+from .backends import Backend, Target, parse_target
+from .bodies import last_chunk
+from .http11 import BadMessage, RequestHead, ResponseHead, find_head
+from .parties import Client, Service
+from .requests import PassedRequest, error_request
+from .responses import PassedResponse, plain_response, reason_of
+from .rewrite import response_head
 from .routes import Route
 
-__all__ = ["Client", "Exchange", "Service", "plain_response", "reason_of"]
+__all__ = ["Exchange"]
 
-_REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 # a connection unused for longer may be one that its server is just closing
 _FRESH = 1.0
-
-
-class Service(Protocol):
-    """What the exchanges of one forwarder share."""
-
-    backends: Backends
-    rules: ForwardedRules
-    error_target: str | None
-    stopping: bool
-
-    def resolve(self, host: str, path: str, /) -> Route | None:
-        """The route for a request, if there is one."""
-
-    def active(self, route: Route) -> None:
-        """A route's server has answered, or its WebSocket has moved."""
-
-    def failed(self, status: int, head: RequestHead, route: Route | None, why: str) -> None:
-        """Take note of a request that this proxy had to answer itself."""
-
-
-class Client(Connection):
-    """What an exchange asks of the client's connection."""
-
-    remote: Peer
-
-    def refuse(self, status: int, why: str) -> None:
-        """Answer a request that cannot be served, and close."""
-        raise NotImplementedError
-
-    def finished(self, keep: bool) -> None:
-        """The exchange is over: go on to the next request, or close."""
-        raise NotImplementedError
-
-    def release(self) -> bytes:
-        """Let go of the exchange; returns what the client has sent beyond the request."""
-        raise NotImplementedError
-
-
-def reason_of(status: int) -> bytes:
-    """The reason phrase of a status."""
-    try:
-        return HTTPStatus(status).phrase.encode()
-    except ValueError:
-        return b""
-
-
-def plain_response(
-    status: int, text: str, *, keep: bool, minor: int = 1, body: bool = True
-) -> bytes:
-    """A whole response in plain text, for when there is no page to show."""
-    content = f"{text}\n".encode()
-    connection = b"close" if not keep else b"keep-alive" if minor == 0 else b""
-    return (
-        b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
-        % (status, reason_of(status), len(content))
-        + (b"Connection: %b\r\n" % connection if connection else b"")
-        + b"\r\n"
-        + (content if body else b"")
-    )
 
 
 class Exchange:
@@ -122,20 +41,32 @@ class Exchange:
         BadMessage: its body is framed in a way that cannot be read, or read in two ways.
     """
 
+    __slots__ = (
+        "_backend",
+        "_error",
+        "_held",
+        "_over",
+        "_pending",
+        "_pending_size",
+        "_response",
+        "_reused",
+        "_route",
+        "_seen",
+        "_target",
+        "_task",
+        "body",
+        "client",
+        "head",
+        "request",
+        "service",
+    )
+
     def __init__(self, service: Service, client: Client, head: RequestHead) -> None:
         self.service = service
         self.client = client
         self.head = head
-        self.body: LengthBody | ChunkedBody = request_body(head)
-        self.upgrade = (
-            head.method == b"GET"
-            and head.minor == 1
-            and tokens(head.all(b"upgrade")) == {b"websocket"}
-            and b"upgrade" in tokens(head.all(b"connection"))
-        )
-        if self.upgrade and not self.body.done:
-            raise BadMessage("a request for a WebSocket has no body")
-        self._repeatable = self.body.done and head.method in _REPEATABLE
+        self.request = PassedRequest(head)
+        self.body = self.request.body
         self._route: Route | None = None
         self._target: Target | None = None
         self._task: asyncio.Task[None] | None = None
@@ -146,11 +77,7 @@ class Exchange:
         self._pending: list[bytes] = []  # of the request's body, until there is a connection
         self._pending_size = 0
         self._held, self._seen = b"", 0  # of the response's head
-        self._response: ResponseHead | None = None
-        self._response_body: Body = LengthBody(0)
-        self._begun = False  # the client has been sent some of it
-        self._chunked = False
-        self._keep = False
+        self._response: PassedResponse | None = None  # once the client has been sent some of it
 
     # -- towards the server
 
@@ -171,7 +98,7 @@ class Exchange:
 
     def _acquire(self) -> None:
         assert self._target is not None
-        max_idle = float("inf") if self._repeatable or self._error else _FRESH
+        max_idle = float("inf") if self.request.repeatable or self._error else _FRESH
         backend = self.service.backends.take(self._target, max_idle)
         self._reused = backend is not None
         if backend is not None:
@@ -192,54 +119,37 @@ class Exchange:
         self._backend = backend
         backend.user = self
         # not the connection's own target: targets with one address share a pool
-        backend.write(b"".join((self._request(self._target), *self._pending)))
+        backend.wait(self.client.registry.limits.response_timeout)
+        if self._error:
+            first = error_request(self._target, self._error, self.head.target)
+        else:
+            first = self.request.first(self._target, self.client.remote, self.service.rules)
+        backend.write_all([first, *self._pending])
         self._pending.clear()
         self.client.couple(backend)
-
-    def _request(self, target: Target) -> bytes:
-        if self._error:
-            url = quote(self.head.target.decode("latin-1"), safe="", encoding="latin-1")
-            return b"GET %b/%d?url=%b HTTP/1.1\r\nHost: %b\r\nAccept: text/html\r\n\r\n" % (
-                target.prefix,
-                self._error,
-                url.encode(),
-                target.netloc,
-            )
-        return request_head(
-            self.head,
-            target=target.path(self.head.target),
-            host=target.netloc,
-            peer=self.client.remote,
-            rules=self.service.rules,
-            upgrade=self.upgrade,
-            chunked=isinstance(self.body, ChunkedBody),
-        )
 
     def request_data(self, data: bytes) -> bytes:
         """Pass on what belongs to the request's body; returns what does not."""
         try:
-            payload, rest = self.body.feed(data)
+            payload, rest = self.request.feed(data)
         except BadMessage as error:
             self._broken(error)
             return b""
         if self._error:
             return rest
-        if isinstance(self.body, ChunkedBody):
-            payload = chunk(payload)
-            if self.body.done:
-                payload += last_chunk(safe_trailers(self.body.trailers))
         if self._backend is not None:
             self._backend.write(payload)
+            self._backend.wait(self.client.registry.limits.response_timeout)
         elif payload:
             self._pending.append(payload)
             self._pending_size += len(payload)
             if self._pending_size > self.client.registry.limits.buffer_bytes:
-                self.client.transport.pause_reading()
+                self.client.pause_reading()
         return rest
 
     def _broken(self, error: BadMessage) -> None:
         self._end()
-        if self._begun:
+        if self._response is not None:
             self.client.transport.abort()
         else:
             self.client.refuse(error.status, str(error))
@@ -248,15 +158,19 @@ class Exchange:
 
     def response_data(self, data: bytes) -> None:
         """Pass on what the server has sent."""
+        limits = self.client.registry.limits
         try:
             if self._response is not None:
-                self._pass(b"", data)
+                self._pass(self._response, b"", data)
                 return
-            while (end := find_head(data := self._held + data, self._seen, self._limit())) >= 0:
+            if self._held:
+                data, self._held = self._held + data, b""
+            while (end := find_head(data, self._seen, limits.header_bytes)) >= 0:
                 head = ResponseHead(data[: end + 2])
-                self._held, self._seen, data = b"", 0, data[end + 4 :]
+                self._seen, data = 0, data[end + 4 :]
                 if head.status >= 200:
-                    self._pass(self._begin(head), data)
+                    response = PassedResponse(head, self.head, self._may_keep(), self._error)
+                    self._pass(response, response.first, data)
                     return
                 if head.status == 101:
                     self._switch(head, data)
@@ -267,50 +181,30 @@ class Exchange:
         except BadMessage as error:
             self.fail(503, f"the server's response cannot be read: {error}")
 
-    def _limit(self) -> int:
-        return self.client.registry.limits.header_bytes
-
-    def _begin(self, head: ResponseHead) -> bytes:
-        body = response_body(head, b"GET" if self._error else self.head.method)
-        old = self.head.minor == 0
-        ends_with_connection = old and not isinstance(body, LengthBody)
-        waits_for_body = not self.body.done and (self._error or self.head.all(b"expect"))
-        self._response, self._response_body = head, body
-        self._chunked = not isinstance(body, LengthBody) and not old
-        self._keep = (
-            self.head.keeps_alive()
-            and not ends_with_connection
-            and not waits_for_body
-            and not self.upgrade
+    def _may_keep(self) -> bool:
+        waits_for_body = not self.body.done and (self._error or self.head.has(b"expect"))
+        return (
+            not waits_for_body
+            and not self.request.upgrade
             and not self.service.stopping
+            and self.head.keeps_alive()
         )
-        connection = b"close" if not self._keep else b"keep-alive" if old else b""
-        if self._error:
-            return error_head(
-                head,
-                self._error,
-                reason_of(self._error),
-                chunked=self._chunked,
-                connection=connection,
-            )
-        return response_head(head, chunked=self._chunked, connection=connection)
 
-    def _pass(self, out: bytes, data: bytes) -> None:
-        assert self._response is not None
-        body = self._response_body
-        payload, rest = body.feed(data)
-        out += chunk(payload) if self._chunked else payload
-        if body.done and isinstance(body, ChunkedBody) and self._chunked:
-            out += last_chunk(safe_trailers(body.trailers))
-        self.client.write(out)
-        self._begun = True
-        if self._response.status < 300 and not self._error and self._route is not None:
+    def _pass(self, response: PassedResponse, first: bytes, data: bytes) -> None:
+        out, rest = response.feed(data)
+        self._response = response
+        if first:
+            out.insert(0, first)
+        self.client.write_all(out)
+        if response.head.status < 300 and not self._error and self._route is not None:
             self.service.active(self._route)
-        if body.done:
-            self._complete(reusable=not rest and self._response.keeps_alive())
+        if response.body.done:
+            self._complete(response, reusable=not rest and response.head.keeps_alive())
+        elif self._backend is not None:
+            self._backend.wait(self.client.registry.limits.response_timeout)
 
-    def _complete(self, *, reusable: bool) -> None:
-        backend, keep = self._backend, self._keep and self.body.done
+    def _complete(self, response: PassedResponse, *, reusable: bool) -> None:
+        backend, keep = self._backend, response.keep and self.body.done
         if reusable and backend is not None and (self.body.done or self._error):
             self._backend = backend.user = None
             self._end()
@@ -321,13 +215,13 @@ class Exchange:
 
     def _switch(self, head: ResponseHead, rest: bytes) -> None:
         backend, route, client = self._backend, self._route, self.client
-        if not self.upgrade or self._error or backend is None or route is None:
+        if not self.request.upgrade or self._error or backend is None or route is None:
             raise BadMessage("it switches protocols unasked")
         self._backend = backend.user = None
         self._over = True
         held = client.release()
         client.write(response_head(head, upgrade=True) + rest)
-        on_data = _activity(self.service.active, route)
+        on_data = functools.partial(self.service.active, route)
         on_data()
         client.tunnel(backend, on_data)
         if held:
@@ -356,38 +250,47 @@ class Exchange:
         if not self._over:
             self.fail(503, str(error) or type(error).__name__)
 
+    def backend_silent(self) -> None:
+        """Nothing has moved for as long as is allowed."""
+        backend, limits = self._backend, self.client.registry.limits
+        if backend is not None and (self.client.write_paused or backend.write_paused):
+            backend.wait(limits.response_timeout)  # it is waited for: that has its own limit
+        elif self.body.done or self._error:
+            self.fail(503, f"the server said nothing for {limits.response_timeout:g} s")
+        else:
+            self._broken(BadMessage("the request's body did not come in time", 408))
+
     def backend_lost(self, error: Exception | None) -> None:
         """The server's connection is gone."""
-        silent = self._response is None and not self._held
+        response, silent = self._response, self._response is None and not self._held
         self._backend = None
         if self._over:
             return
-        if silent and self._reused and (self._repeatable or self._error):
+        if silent and self._reused and (self.request.repeatable or self._error):
             assert self._target is not None
             self._reused = False
             self._task = self.service.backends.connect(self._target, self)
-        elif isinstance(self._response_body, UntilClose) and error is None:
-            if self._chunked:
+        elif response is not None and response.ends_with_connection and error is None:
+            if response.chunked:
                 self.client.write(last_chunk())
-            self._complete(reusable=False)
+            self._complete(response, reusable=False)
         else:
             self.fail(503, str(error or "the server closed the connection"))
 
     def fail(self, status: int, why: str) -> None:
         """Answer in the server's place if it has not begun to; else cut the client off."""
         self._drop()
-        if self._begun:
+        if self._response is not None:
             self.service.failed(status, self.head, self._route, f"cut off: {why}")
             self._over = True
-            if self._chunked or isinstance(self._response_body, LengthBody):
+            if self._response.end_shows:
                 self.client.close(self.client.registry.limits.stall_timeout)
             else:
                 self.client.reset()  # to an HTTP/1.0 client, a close would be the end
             return
         self.service.failed(status, self.head, self._route, why)
-        self._response, self._response_body = None, LengthBody(0)
         page = self.service.error_target
-        if page and not self._error and not self.upgrade and self.head.method != b"HEAD":
+        if page and not self._error and not self.request.upgrade and self.head.method != b"HEAD":
             self._error = status
             self._held, self._seen = b"", 0
             self._target = parse_target(page)
@@ -397,12 +300,7 @@ class Exchange:
             self._plain(self._error or status)
 
     def _plain(self, status: int) -> None:
-        keep = (
-            self.head.keeps_alive()
-            and self.body.done
-            and not self.upgrade
-            and not self.service.stopping
-        )
+        keep = self.body.done and self._may_keep()
         self._end()
         text = reason_of(status).decode()
         body = self.head.method != b"HEAD"
@@ -411,7 +309,7 @@ class Exchange:
 
     def expired(self) -> None:
         """The error page did not come in time."""
-        if self._begun:
+        if self._response is not None:
             self._end()
             self.client.transport.abort()
         else:
@@ -420,10 +318,3 @@ class Exchange:
     def client_lost(self) -> None:
         """Nobody waits for the response any more."""
         self._end()
-
-
-def _activity(active: Callable[[Route], None], route: Route) -> Callable[[], None]:
-    def on_data() -> None:
-        active(route)
-
-    return on_data

@@ -22,176 +22,17 @@ from collections.abc import Callable
 from typing import Any
 
 from .backends import Backends
-from .connection import Limits, Registry
-from .exchange import Client, Exchange, plain_response, reason_of
-from .http11 import BadMessage, RequestHead, find_head
-from .rewrite import ForwardedRules, Peer
+from .client import ClientConnection
+from .connection import Registry
+from .http11 import RequestHead
+from .limits import Limits
+from .rewrite import ForwardedRules
 from .routes import Route
 
 __all__ = ["ForwardedRules", "Forwarder", "Limits"]
 
 _ACTIVITY_INTERVAL = 1.0
 _ACTIVITY_ROUTES = 100_000
-
-
-class _ClientConnection(Client):
-    """A client's connection: reads requests, one after another, and lets exchanges run."""
-
-    def __init__(self, forwarder: Forwarder, registry: Registry) -> None:
-        super().__init__(registry)
-        self.forwarder = forwarder
-        self.exchange: Exchange | None = None
-        self._held = b""
-        self._seen = 0
-        self._busy = False
-        self._lingering = False
-        self._give_up = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        name = transport.get_extra_info("peername")
-        address = name[0] if isinstance(name, tuple) else ""
-        self.remote = Peer(address, transport.get_extra_info("ssl_object") is not None)
-        self.forwarder.clients.add(self)
-        if len(self.forwarder.clients) > self.registry.limits.connections:
-            self.refuse(503, "too many connections")
-        else:
-            self.wait(self.registry.limits.header_timeout)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.forwarder.clients.discard(self)
-        exchange, self.exchange = self.exchange, None
-        if exchange is not None:
-            exchange.client_lost()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        if self.tunnelling:
-            self.relay(data)
-            return
-        if self._lingering:
-            return
-        exchange = self.exchange
-        if exchange is not None:
-            if not exchange.body.done:
-                data = exchange.request_data(data)
-            if data and not self._lingering:
-                self._held += data
-                if len(self._held) > self.registry.limits.buffer_bytes:
-                    self.transport.pause_reading()
-            return
-        if not self._held:
-            self.wait(self.registry.limits.header_timeout)
-        self._held += data
-        self._advance()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._advance()
-
-    def _advance(self) -> None:
-        # an exchange that ends at once comes back here: the loop goes on, not the recursion
-        if self._busy or self.tunnelling:
-            return
-        self._busy = True
-        try:
-            # a client that does not read its responses gets no more of them
-            while self._held and not (self.exchange or self._lingering or self.write_paused):
-                if self.transport.is_closing() or not self._next():
-                    break
-        finally:
-            self._busy = False
-
-    def _next(self) -> bool:
-        while self._held.startswith(b"\r\n"):  # RFC 9112 §2.2
-            self._held, self._seen = self._held[2:], 0
-        try:
-            end = find_head(self._held, self._seen, self.registry.limits.header_bytes)
-            if end < 0:
-                self._seen = len(self._held)
-                return False
-            head = RequestHead(self._held[: end + 2])
-            exchange = Exchange(self.forwarder, self, head)
-        except BadMessage as error:
-            self.refuse(error.status, str(error))
-            return False
-        self._held, self._seen = self._held[end + 4 :], 0
-        self.wait(None)
-        if self._own(head):
-            return True
-        self.exchange = exchange
-        exchange.start()
-        if self._held and self.exchange is exchange and not exchange.body.done:
-            held, self._held = self._held, b""
-            self._held = exchange.request_data(held)
-        return True
-
-    def _own(self, head: RequestHead) -> bool:
-        """Answer what is asked of the proxy itself."""
-        asterisk = head.target == b"*"
-        if not asterisk and head.target != self.forwarder.health_path:
-            return False
-        keep = head.keeps_alive() and not head.all(b"content-length")
-        keep = keep and not head.all(b"transfer-encoding")
-        body = head.method != b"HEAD"
-        self.write(plain_response(200, "OK", keep=keep, minor=head.minor, body=body))
-        self.finished(keep)
-        return True
-
-    def release(self) -> bytes:
-        self.exchange = None
-        held, self._held = self._held, b""
-        return held
-
-    def finished(self, keep: bool) -> None:
-        self.exchange = None
-        if not keep or (self.forwarder.stopping and not self._held):
-            self._linger()
-            return
-        limits = self.registry.limits
-        self._seen = 0
-        self.wait(limits.header_timeout if self._held else limits.keepalive_timeout)
-        self._advance()
-
-    def refuse(self, status: int, why: str) -> None:
-        self.exchange = None
-        text = f"{reason_of(status).decode()}: {why}"
-        self.write(plain_response(status, text, keep=False))
-        self._linger()
-
-    def _linger(self) -> None:
-        """Close once the client has read its answer.
-
-        To close while it still sends would reset the connection, and the answer with it.
-        """
-        self._held = b""
-        self._lingering = True
-        self._give_up = self.registry.now() + self.registry.limits.stall_timeout
-        if self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
-        self.transport.resume_reading()
-        self.wait(self.registry.limits.linger)
-
-    def close_idle(self) -> None:
-        """Close unless a request is being served."""
-        if self.exchange is None and not self.tunnelling and not self._lingering:
-            self._linger()
-
-    def expired(self) -> None:
-        if self.exchange is not None:
-            self.exchange.expired()
-        elif self.tunnelling or self.transport.is_closing():
-            self.transport.abort()
-        elif self._lingering:
-            unread = self.transport.get_write_buffer_size()
-            if unread and self.registry.now() < self._give_up:
-                self.wait(self.registry.limits.linger)
-            else:
-                self.transport.abort()
-        elif self._held:
-            self.refuse(408, "the request's header did not come in time")
-        else:
-            self._linger()
 
 
 class Forwarder:
@@ -230,7 +71,7 @@ class Forwarder:
         self.rules = trust_forwarded or ForwardedRules()
         self.health_path = health_path.encode() if health_path else None
         self.stopping = False
-        self.clients: set[_ClientConnection] = set()
+        self.clients: set[ClientConnection] = set()
         self._on_activity = on_activity
         self._last_active: dict[str, float] = {}
         self._client_ssl = client_ssl
@@ -270,7 +111,7 @@ class Forwarder:
         """
         registry = self._ready()
         server = await registry.loop.create_server(
-            lambda: _ClientConnection(self, registry),
+            lambda: ClientConnection(self, registry),
             host,
             port,
             ssl=ssl,
@@ -306,7 +147,7 @@ class Forwarder:
             if probe.connect_ex(path) == 0:
                 raise OSError(errno.EADDRINUSE, "another process listens there", path)
         server = await registry.loop.create_unix_server(
-            lambda: _ClientConnection(self, registry), path, backlog=1024
+            lambda: ClientConnection(self, registry), path, backlog=1024
         )
         if mode is not None:
             os.chmod(path, mode)

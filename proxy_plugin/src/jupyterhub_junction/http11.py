@@ -1,48 +1,60 @@
-"""HTTP/1.1 messages as bytes: heads, framing, bodies (RFC 9112).
+"""The heads of HTTP/1.1 messages as bytes (RFC 9112 §2 to §5); bodies are in ``bodies``.
 
 Pure: no I/O and no clock.  Invariants:
 
-* What could be read in two ways is refused, never guessed: two parties that frame a message
-  differently are how requests get smuggled (RFC 9112 §11.2).
-* A decoder holds less than one line of input; payload is given back at once.
-* Names and values keep the bytes they came with.
+* What could be read in two ways is refused, never guessed.
+* Names and values keep the bytes they came with; the white space around values does not.
+* Most fields only pass through, so they are checked in one go and taken apart only when asked
+  for: measured, that is as fast as llhttp, which leaves this strictness to be added to it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Protocol
 
 __all__ = [
+    "BARE_LF",
+    "HOP",
+    "TOKEN",
+    "VALUE",
     "BadMessage",
-    "Body",
-    "ChunkedBody",
-    "LengthBody",
     "RequestHead",
     "ResponseHead",
-    "UntilClose",
-    "chunk",
     "find_head",
-    "last_chunk",
-    "request_body",
-    "response_body",
     "tokens",
 ]
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_VALUE = rb"[^\x00-\x08\x0a-\x1f\x7f]*"
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([^\x00-\x20\x7f]+) HTTP/([0-9])\.([0-9])")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + _VALUE + rb"))?")
-_FIELDS = re.compile(rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*")
-_FIELD = re.compile(rb"(" + _TOKEN + rb"):(" + _VALUE + rb")\r\n")
-_BARE_LF = re.compile(rb"(?<!\r)\n")
-_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=\-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;" + _VALUE + rb")?")
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+VALUE = rb"[^\x00-\x08\x0a-\x1f\x7f]*"
+BARE_LF = re.compile(rb"(?<!\r)\n")
 
-MAX_CHUNK_LINE = 256
-MAX_TRAILER_BYTES = 8192
+# The fields that concern one connection alone, and end there (RFC 9110 §7.6.1).
+HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade")
+)
+
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([^\x00-\x20\x7f]+) HTTP/([0-9])\.([0-9])\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + VALUE + rb"))?\r\n")
+_FIELDS = re.compile(rb"(?:" + TOKEN + rb":" + VALUE + rb"\r\n)*+")
+_FIELD = re.compile(rb"(" + TOKEN + rb"):(" + VALUE + rb")\r\n")
+# one space before each value and none after: how nearly all heads come
+_NORMAL_FIELDS = re.compile(rb"(?:" + TOKEN + rb": (?![ \t])" + VALUE + rb"(?<![ \t])\r\n)*+")
+_READ = frozenset((*HOP, b"host", b"content-length", b"expect"))
+# what the forwarder reads; the look-ahead spares most lines the alternatives
+_READ_FIELD = re.compile(
+    rb"\r\n(?=[CEFHKPTUXcefhkptux])((?i:host|connection|content-length|transfer-encoding|upgrade"
+    rb"|te|expect|keep-alive|proxy-connection|forwarded|x-forwarded-[^:\r]*|x-real-ip|x-scheme"
+    rb"|x-proxyscheme)): (" + VALUE + rb")"
+)
+_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=\-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
+_CLOSE, _KEEP_ALIVE = frozenset((b"close",)), frozenset((b"keep-alive",))
+_PLAIN_OPTIONS = {
+    b"close": _CLOSE,
+    b"Close": _CLOSE,
+    b"keep-alive": _KEEP_ALIVE,
+    b"Keep-Alive": _KEEP_ALIVE,
+}
 
 
 class BadMessage(Exception):
@@ -65,35 +77,91 @@ def tokens(values: Iterable[bytes]) -> set[bytes]:
 
 
 class _Head:
-    """Fields in their order, as ``(lower-case name, name, value)``, and by lower-case name."""
+    """What heads of requests and responses have in common.
 
-    __slots__ = ("_by_name", "fields", "minor")
+    Attributes:
+        minor: 0 or 1, of HTTP/1.x.
+        hop: it has fields of one hop, other than a plain ``Connection``.
+        claims: it has fields that say who sent it, which are for proxies to add.
+    """
 
-    def __init__(self, minor: int, block: bytes) -> None:
-        if not _FIELDS.fullmatch(block):
-            raise BadMessage("malformed header line")
+    __slots__ = ("_data", "_fields", "_read", "_start", "claims", "hop", "minor")
+
+    def __init__(self, minor: int, data: bytes, start: int) -> None:
+        if not _NORMAL_FIELDS.fullmatch(data, start):
+            if not _FIELDS.fullmatch(data, start):
+                raise BadMessage("malformed header line")
+            lines = [
+                b"%b: %b\r\n" % (name, value.strip(b" \t"))
+                for name, value in _FIELD.findall(data, start)
+            ]
+            data = data[:start] + b"".join(lines)
         self.minor = minor
-        self.fields: list[tuple[bytes, bytes, bytes]] = []
-        self._by_name: dict[bytes, list[bytes]] = {}
-        for name, raw in _FIELD.findall(block):
-            lower, value = name.lower(), raw.strip(b" \t")
-            self.fields.append((lower, name, value))
-            self._by_name.setdefault(lower, []).append(value)
+        self._data, self._start = data, start
+        self._fields: list[tuple[bytes, bytes, bytes]] | None = None
+        self._read: dict[bytes, list[bytes]] = {}
+        self.hop = self.claims = False
+        for name, value in _READ_FIELD.findall(data, start - 2):
+            lower = name.lower()
+            if lower in self._read:
+                self._read[lower].append(value)
+            else:
+                self._read[lower] = [value]
+            if lower in HOP:
+                if lower != b"connection" or value not in _PLAIN_OPTIONS:
+                    self.hop = True
+            elif lower not in _READ:
+                self.claims = True
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes, bytes]]:
+        """All fields in their order, as ``(lower-case name, name, value)``."""
+        if self._fields is None:
+            self._fields = [
+                (name.lower(), name, value[1:])
+                for name, value in _FIELD.findall(self._data, self._start)
+            ]
+        return self._fields
+
+    def lines(self) -> bytes | None:
+        """The lines of all fields but a plain ``Connection``; None if :attr:`hop`."""
+        values = self._read.get(b"connection")
+        if self.hop:
+            return None
+        if values is None:
+            return self._data[self._start :]
+        at = self._data.find(b"\r\nConnection: ", self._start - 2)
+        if at < 0 or len(values) > 1:
+            return None
+        after = at + len(b"\r\nConnection: ") + len(values[0])
+        return self._data[self._start : at + 2] + self._data[after + 2 :]
+
+    def has(self, name: bytes) -> bool:
+        """Whether there is such a field; ``name`` in lower case."""
+        return name in self._read or bool(self.all(name))
 
     def all(self, name: bytes) -> list[bytes]:
         """All values of a field; ``name`` in lower case."""
-        return self._by_name.get(name, [])
+        found = self._read.get(name)
+        if found is None:
+            if name in _READ:
+                return []
+            found = [value for lower, _, value in self.fields if lower == name]
+        return found
 
     def first(self, name: bytes) -> bytes | None:
         """The first value of a field, or None; ``name`` in lower case."""
-        values = self._by_name.get(name)
+        values = self.all(name)
         return values[0] if values else None
 
     def keeps_alive(self) -> bool:
         """Whether its sender lets the connection be used again (RFC 9112 §9.3)."""
-        if b"connection" not in self._by_name:
+        values = self._read.get(b"connection")
+        if values is None:
             return self.minor == 1
-        options = tokens(self._by_name[b"connection"])
+        options = _PLAIN_OPTIONS.get(values[0]) if len(values) == 1 else None
+        if options is None:
+            options = frozenset(tokens(values))
         return b"close" not in options and (self.minor == 1 or b"keep-alive" in options)
 
 
@@ -103,7 +171,7 @@ class RequestHead(_Head):
     Attributes:
         method: as sent.
         target: in origin form (``/path?query``) as sent, or ``*``.
-        minor: 0 or 1, of HTTP/1.x.
+        host: the Host header, "" for an HTTP/1.0 client that sent none.
 
     Raises:
         BadMessage: malformed, ambiguous about its host, or not for a proxy like this one.
@@ -112,27 +180,26 @@ class RequestHead(_Head):
     __slots__ = ("host", "method", "target")
 
     def __init__(self, data: bytes) -> None:
-        line, _, block = data.partition(b"\r\n")
-        match = _REQUEST_LINE.fullmatch(line)
+        match = _REQUEST_LINE.match(data)
         if match is None:
             raise BadMessage("malformed request line")
         self.method, target, major, minor = match.groups()
         if major != b"1" or minor not in b"01":
             raise BadMessage("this server speaks HTTP/1.1", 505)
-        super().__init__(int(minor), block)
-        hosts = self.all(b"host")
+        super().__init__(int(minor), data, match.end())
+        hosts = self._read.get(b"host", ())
         if len(hosts) > 1 or (not hosts and self.minor == 1):
             raise BadMessage("a request needs one Host header")
         self.host = hosts[0] if hosts else b""
         if not _HOST.fullmatch(self.host):
             raise BadMessage("malformed Host header")
-        self.target = self._origin_form(target)
+        self.target = (
+            target if target[:1] == b"/" and b"#" not in target else self._origin_form(target)
+        )
 
     def _origin_form(self, target: bytes) -> bytes:
         if b"#" in target:
             raise BadMessage("a request target holds no fragment")
-        if target.startswith(b"/"):
-            return target
         if self.method == b"CONNECT":
             raise BadMessage("CONNECT is not served here", 405)
         if target == b"*" and self.method == b"OPTIONS":
@@ -160,12 +227,11 @@ class ResponseHead(_Head):
     __slots__ = ("reason", "status")
 
     def __init__(self, data: bytes) -> None:
-        line, _, block = data.partition(b"\r\n")
-        match = _STATUS_LINE.fullmatch(line)
+        match = _STATUS_LINE.match(data)
         if match is None:
             raise BadMessage("malformed status line")
         minor, status, reason = match.groups()
-        super().__init__(int(minor), block)
+        super().__init__(int(minor), data, match.end())
         self.status = int(status)
         self.reason: bytes = reason or b""
 
@@ -184,190 +250,6 @@ def find_head(data: bytes, seen: int, limit: int) -> int:
     end = data.find(b"\r\n\r\n", max(0, seen - 3))
     if (end if end >= 0 else len(data)) > limit:
         raise BadMessage(f"headers of more than {limit} bytes", 431)
-    if end < 0 and _BARE_LF.search(data, max(0, seen - 1)):
+    if end < 0 and BARE_LF.search(data, max(0, seen - 1)):
         raise BadMessage("a line ends without CR")
     return end
-
-
-class Body(Protocol):
-    """Takes a body's bytes off a connection."""
-
-    @property
-    def done(self) -> bool:
-        """Whether the body has come to its end."""
-
-    def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Split ``data`` into payload and what follows the body.
-
-        Raises:
-            BadMessage: broken framing.
-        """
-
-
-class LengthBody:
-    """A body of a known number of bytes, 0 for none."""
-
-    __slots__ = ("left",)
-
-    def __init__(self, length: int) -> None:
-        self.left = length
-
-    @property
-    def done(self) -> bool:
-        """Whether all of it has come."""
-        return self.left == 0
-
-    def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Split what came into payload and what follows the body."""
-        if len(data) <= self.left:
-            self.left -= len(data)
-            return data, b""
-        payload, rest = data[: self.left], data[self.left :]
-        self.left = 0
-        return payload, rest
-
-
-class UntilClose:
-    """A response's body that ends with its connection."""
-
-    __slots__ = ()
-    done = False
-
-    def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """All that came is payload."""
-        return data, b""
-
-
-class ChunkedBody:
-    """A chunked body (RFC 9112 §7.1); extensions are checked and dropped.
-
-    Attributes:
-        trailers: the trailer fields, as in a head, once done.
-    """
-
-    __slots__ = ("_held", "_left", "_read", "_trailer_bytes", "done", "trailers")
-
-    def __init__(self) -> None:
-        self.done = False
-        self.trailers: list[tuple[bytes, bytes, bytes]] = []
-        self._held = b""
-        self._left = 0
-        self._trailer_bytes = 0
-        self._read = "size"
-
-    def _line(self, data: bytes, start: int, limit: int) -> int:
-        end = data.find(b"\r\n", start, start + limit + 2)
-        if end < 0:
-            if len(data) - start > limit:
-                raise BadMessage("a line of a chunked body is too long")
-            if _BARE_LF.search(data, start):
-                raise BadMessage("a line of a chunked body ends without CR")
-        return end
-
-    def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Split what came into payload and what follows the body.
-
-        Raises:
-            BadMessage: the framing is broken or ambiguous.
-        """
-        if self._held:
-            data, self._held = self._held + data, b""
-        pieces: list[bytes] = []
-        at, size = 0, len(data)
-        while not self.done:
-            if self._read == "data":
-                stop = min(size, at + self._left)
-                pieces.append(data[at:stop])
-                self._left -= stop - at
-                at = stop
-                if self._left:
-                    break
-                self._read = "end"
-            elif self._read == "end":
-                if not b"\r\n".startswith(data[at : at + 2]):
-                    raise BadMessage("a chunk is longer than it says")
-                if size - at < 2:
-                    break
-                at += 2
-                self._read = "size"
-            elif self._read == "size":
-                end = self._line(data, at, MAX_CHUNK_LINE)
-                if end < 0:
-                    break
-                match = _CHUNK_SIZE.fullmatch(data, at, end)
-                if match is None:
-                    raise BadMessage("malformed chunk size")
-                self._left = int(match[1], 16)
-                self._read = "data" if self._left else "trailers"
-                at = end + 2
-            else:
-                end = self._line(data, at, MAX_TRAILER_BYTES - self._trailer_bytes)
-                if end < 0:
-                    break
-                self._trailer_bytes += end + 2 - at
-                if end == at:
-                    self.done = True
-                else:
-                    field = _FIELD.fullmatch(data, at, end + 2)
-                    if field is None:
-                        raise BadMessage("malformed trailer line")
-                    self.trailers.append((field[1].lower(), field[1], field[2].strip(b" \t")))
-                at = end + 2
-        if self.done:
-            return b"".join(pieces), data[at:]
-        self._held = data[at:]
-        return b"".join(pieces), b""
-
-
-def _length(values: list[bytes]) -> int:
-    # equal repetitions could be merged (RFC 9110 §8.6), but nobody honest sends them
-    if len(values) != 1 or not _LENGTH.fullmatch(values[0]):
-        raise BadMessage("malformed or repeated Content-Length")
-    return int(values[0])
-
-
-def request_body(head: RequestHead) -> LengthBody | ChunkedBody:
-    """How a request's body is framed (RFC 9112 §6.3).
-
-    Raises:
-        BadMessage: framed in two ways, or in one that this proxy does not know (501).
-    """
-    codings, lengths = head.all(b"transfer-encoding"), head.all(b"content-length")
-    if codings:
-        if lengths or head.minor == 0:
-            raise BadMessage("Transfer-Encoding with Content-Length or in HTTP/1.0")
-        coding = b",".join(codings).lower()
-        if coding == b"chunked":
-            return ChunkedBody()
-        unknown = coding.endswith(b"chunked") and coding.count(b"chunked") == 1
-        raise BadMessage("unknown or malformed Transfer-Encoding", 501 if unknown else 400)
-    return LengthBody(_length(lengths) if lengths else 0)
-
-
-def response_body(head: ResponseHead, method: bytes) -> LengthBody | ChunkedBody | UntilClose:
-    """How a final response's body is framed (RFC 9112 §6.3).
-
-    Raises:
-        BadMessage: framed in two ways, or in one that this proxy does not know.
-    """
-    codings, lengths = head.all(b"transfer-encoding"), head.all(b"content-length")
-    length = _length(lengths) if lengths else None
-    if codings and (
-        length is not None or head.minor == 0 or b",".join(codings).lower() != b"chunked"
-    ):
-        raise BadMessage("ambiguous or unknown Transfer-Encoding")
-    if method == b"HEAD" or head.status in (204, 304):
-        return LengthBody(0)
-    if codings:
-        return ChunkedBody()
-    return UntilClose() if length is None else LengthBody(length)
-
-
-def chunk(payload: bytes) -> bytes:
-    """One chunk with its framing; nothing for no payload, which would end the body."""
-    return b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
-
-
-def last_chunk(trailers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-    """The end of a chunked body."""
-    return b"0\r\n%b\r\n" % b"".join(b"%b: %b\r\n" % field for field in trailers)

@@ -16,19 +16,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from .http11 import RequestHead, ResponseHead, tokens
+from .http11 import HOP, RequestHead, ResponseHead, tokens
 
 __all__ = ["ForwardedRules", "Peer", "error_head", "request_head", "response_head", "safe_trailers"]
 
-_HOP = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade")
-)
 _NEVER_STRUCK = frozenset((b"content-length", b"host", b"cookie", b"authorization"))
-_XFWD = (b"x-forwarded-for", b"x-forwarded-port", b"x-forwarded-proto", b"x-forwarded-host")
+_XFWD_NAMES = (b"X-Forwarded-For", b"X-Forwarded-Port", b"X-Forwarded-Proto", b"X-Forwarded-Host")
+_XFWD = tuple(name.lower() for name in _XFWD_NAMES)
 # tornado and JupyterHub believe these as much as X-Forwarded-*
 _CLAIMS = frozenset((b"forwarded", b"x-real-ip", b"x-scheme", b"x-proxyscheme"))
 # a trailer must not say what its receiver reads from heads (RFC 9110 §6.5.1)
-_NO_TRAILER = _HOP | _NEVER_STRUCK | _CLAIMS | {b"trailer", b"content-type", b"content-encoding"}
+_NO_TRAILER = HOP | _NEVER_STRUCK | _CLAIMS | {b"trailer", b"content-type", b"content-encoding"}
 _NO_TRAILER |= {b"content-range", b"set-cookie", b"expect", b"range", b"cache-control", b"location"}
 
 
@@ -91,22 +89,28 @@ def _trusts(entries: tuple[str, ...], address: str) -> bool:
     return any((mapped or ip) in network for network in _networks(entries))
 
 
-def _forwarded(head: RequestHead, peer: Peer, trusted: bool) -> Iterable[tuple[bytes, bytes]]:
-    _, _, port = head.host.rpartition(b":")
-    ours = {
-        b"x-forwarded-for": peer.address.encode(),
-        b"x-forwarded-port": port if port.isdigit() else (b"443" if peer.tls else b"80"),
-        b"x-forwarded-proto": b"https" if peer.tls else b"http",
-    }
-    names = (b"X-Forwarded-For", b"X-Forwarded-Port", b"X-Forwarded-Proto")
-    for name, (lower, value) in zip(names, ours.items(), strict=True):
-        theirs = head.all(lower) if trusted else []
-        joined = b",".join([v for v in (*theirs, value) if v])
-        if joined:
-            yield name, joined
-    host = (head.first(b"x-forwarded-host") if trusted else None) or head.host
-    if host:
-        yield b"X-Forwarded-Host", host
+def _forwarded(head: RequestHead, peer: Peer, trusted: bool) -> bytes:
+    if trusted and head.claims:
+        theirs = tuple(b",".join(filter(None, head.all(name))) for name in _XFWD[:3])
+        return _lines(head.host, peer, theirs, head.first(b"x-forwarded-host") or head.host)
+    make = _cached_lines if len(head.host) <= 255 else _lines
+    return make(head.host, peer, (b"", b"", b""), head.host)
+
+
+def _lines(host: bytes, peer: Peer, theirs: Sequence[bytes], first_host: bytes) -> bytes:
+    _, _, port = host.rpartition(b":")
+    ours = (
+        peer.address.encode(),
+        port if port.isdigit() else (b"443" if peer.tls else b"80"),
+        b"https" if peer.tls else b"http",
+    )
+    values = [b",".join(filter(None, pair)) for pair in zip(theirs, ours, strict=True)]
+    named = zip(_XFWD_NAMES, (*values, first_host), strict=True)
+    return b"".join([b"%b: %b\r\n" % field for field in named if field[1]])
+
+
+# the same for all requests on a connection, unless a proxy in front speaks for others
+_cached_lines = lru_cache(maxsize=4096)(_lines)
 
 
 def request_head(
@@ -129,11 +133,15 @@ def request_head(
     """
     trusted = rules.trusts(peer)
     keep_xfwd = trusted and rules.mode == "keep"
+    lines = head.lines() if head.host and (keep_xfwd or not head.claims) else None
+    if lines is not None and not (upgrade or chunked):  # no field has to go, nor to be added
+        forwarded = b"" if keep_xfwd else _forwarded(head, peer, trusted)
+        return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (head.method, target, lines, forwarded)
     connection = head.all(b"connection")
     struck = tokens(connection) - _NEVER_STRUCK if connection else ()
     out = [b"%b %b HTTP/1.1\r\n" % (head.method, target)]
     for lower, name, value in head.fields:
-        if lower in _HOP or lower in struck:
+        if lower in HOP or lower in struck:
             continue
         if lower[:12] == b"x-forwarded-":
             if not keep_xfwd and (lower in _XFWD or not trusted):
@@ -145,7 +153,7 @@ def request_head(
         out = [line for line in out if line[:5].lower() != b"host:"]
         out.append(b"Host: %b\r\n" % host)
     if not keep_xfwd:
-        out += [b"%b: %b\r\n" % field for field in _forwarded(head, peer, trusted)]
+        out.append(_forwarded(head, peer, trusted))
     options = []
     if upgrade:
         options.append(b"Upgrade")
@@ -171,22 +179,24 @@ def response_head(
         chunked: the body is sent chunked.
         connection: the Connection header's value, if one is needed.
     """
-    nominated = head.all(b"connection")
-    struck = tokens(nominated) - _NEVER_STRUCK if nominated else ()
     no_length = chunked or head.status < 200 or head.status == 204
-    out = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
-    for lower, name, value in head.fields:
-        if lower in _HOP or lower in struck or (no_length and lower == b"content-length"):
-            continue
-        out.append(b"%b: %b\r\n" % (name, value))
+    lines = None if no_length and head.all(b"content-length") else head.lines()
+    if lines is None:
+        nominated = head.all(b"connection")
+        struck = tokens(nominated) - _NEVER_STRUCK if nominated else ()
+        kept = []
+        for lower, name, value in head.fields:
+            if lower in HOP or lower in struck or (no_length and lower == b"content-length"):
+                continue
+            kept.append(b"%b: %b\r\n" % (name, value))
+        lines = b"".join(kept)
     if upgrade:
-        out.append(b"Upgrade: websocket\r\nConnection: Upgrade\r\n")
+        lines += b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
     elif connection:
-        out.append(b"Connection: %b\r\n" % connection)
+        lines += b"Connection: %b\r\n" % connection
     if chunked:
-        out.append(b"Transfer-Encoding: chunked\r\n")
-    out.append(b"\r\n")
-    return b"".join(out)
+        lines += b"Transfer-Encoding: chunked\r\n"
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, lines)
 
 
 def error_head(

@@ -23,8 +23,8 @@ from jupyterhub.proxy import Proxy
 from jupyterhub.utils import url_path_join
 from traitlets import Float, Integer, List, TraitError, Unicode, validate
 
-from ..connection import Limits
-from ..forwarder import ForwardedRules, Forwarder
+from .. import loops
+from ..forwarder import ForwardedRules, Forwarder, Limits
 from ..routes import Route, RouteError, RouteTable, canonical_path, without_dot_segments
 
 __all__ = ["InProcessProxy"]
@@ -118,6 +118,16 @@ class InProcessProxy(Proxy):
         config=True,
         help="How long (in seconds) a client's connection is kept open between two requests.",
     )
+    response_timeout = Float(
+        _DEFAULTS.response_timeout,
+        min=0.1,
+        config=True,
+        help="""
+        How long (in seconds) a server may take to begin its answer, and between two parts of
+        it, before users get a 503 or their connection is closed.  WebSockets may be silent for
+        ever.
+        """,
+    )
     stall_timeout = Float(
         _DEFAULTS.stall_timeout,
         min=1,
@@ -184,7 +194,7 @@ class InProcessProxy(Proxy):
 
         self._table, self._entries = RouteTable(), {}
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(run()), name="junction-proxy", daemon=True
+            target=lambda: loops.run(run()), name="junction-proxy", daemon=True
         )
         self._thread.start()
         try:
@@ -257,6 +267,7 @@ class InProcessProxy(Proxy):
                 connect_timeout=self.connect_timeout,
                 header_timeout=self.header_timeout,
                 keepalive_timeout=self.keepalive_timeout,
+                response_timeout=self.response_timeout,
                 stall_timeout=self.stall_timeout,
             ),
             on_activity=self._active,
@@ -270,7 +281,8 @@ class InProcessProxy(Proxy):
 
     def _resolve(self, host: str, path: str) -> Route | None:
         # routed by where they lead to, so that no server is asked for another's paths
-        return self._table.match(host, without_dot_segments(canonical_path(path)))
+        path = canonical_path(path)
+        return self._table.match(host, without_dot_segments(path) if "/." in path else path)
 
     def _active(self, route: Route) -> None:
         entry = self._entries.get(route.routespec)

@@ -1,0 +1,38 @@
+"""Which event loop the forwarder runs on: uvloop where there is one, else asyncio's own.
+
+Invariants:
+
+* It is chosen here alone, for each loop that is made; the loops of other threads, JupyterHub's
+  among them, stay what they are.
+* Nothing depends on the choice but speed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+try:
+    import uvloop
+except ImportError:  # it has no wheel for every system, and asyncio's loop does as well
+    uvloop = None  # type: ignore[assignment]
+
+__all__ = ["new_event_loop", "run"]
+
+T = TypeVar("T")
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """The fastest loop there is; the caller closes it."""
+    return uvloop.new_event_loop() if uvloop is not None else asyncio.new_event_loop()
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """As :func:`asyncio.run`, on such a loop.
+
+    Raises:
+        RuntimeError: a loop runs in this thread already.
+    """
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(main)
