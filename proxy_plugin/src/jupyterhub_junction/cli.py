@@ -20,9 +20,10 @@ from . import __version__
 from .agent import Agent, AgentOptions
 from .etcd import EtcdStore
 from .keys import check_replica_name
+from .sockets import listen
 from .store import StoreRefused
 from .supervisor import Child, Runtime, TraefikMissing, find_traefik, read_pid, run_replica
-from .traefik import RenderOptions
+from .traefik import PUBLIC_ENTRYPOINT, RenderOptions
 from .traefik_api import TraefikAPI
 
 __all__ = ["main"]
@@ -329,8 +330,22 @@ async def _replica(options: argparse.Namespace, log: logging.Logger) -> int:
             "etcd_key",
         ],
     )
+    addresses = {PUBLIC_ENTRYPOINT: options.listen} | {
+        f"{PUBLIC_ENTRYPOINT}-{number}": address
+        for number, address in enumerate(options.also_listen, 1)
+    }
+    api = TraefikAPI(runtime.control_url, runtime.password)
+    try:
+        door = await listen(addresses, log, shared=PUBLIC_ENTRYPOINT if options.reuse_port else "")
+    except BaseException:
+        runtime.remove()
+        raise
     traefik = Child(
-        "traefik", [program, f"--configFile={runtime.static_file}"], log, pid_file=runtime.pid_file
+        "traefik",
+        [program, f"--configFile={runtime.static_file}"],
+        log,
+        pid_file=runtime.pid_file,
+        door=door,
     )
     agent = Child(
         "agent",
@@ -351,9 +366,16 @@ async def _replica(options: argparse.Namespace, log: logging.Logger) -> int:
     )
     try:
         return await run_replica(
-            traefik, agent, log, grace=options.grace, accept_grace=options.accept_grace
+            traefik,
+            agent,
+            log,
+            door=door,
+            loaded=lambda: api.serves("root@rest"),
+            grace=options.grace,
+            accept_grace=options.accept_grace,
         )
     finally:
+        await api.close()
         runtime.remove()
 
 
