@@ -81,7 +81,9 @@ async def _backend(name: str) -> tuple[web.AppRunner, str]:
 
 
 @contextlib.asynccontextmanager
-async def make_world(directory: Path, **cluster_options: Any) -> AsyncIterator[World]:
+async def make_world(
+    directory: Path, *, shared_port: bool = False, **cluster_options: Any
+) -> AsyncIterator[World]:
     async with contextlib.AsyncExitStack() as stack:
         hub_runner, hub = await _backend("hub")
         stack.push_async_callback(hub_runner.cleanup)
@@ -106,7 +108,10 @@ async def make_world(directory: Path, **cluster_options: Any) -> AsyncIterator[W
             **user,
         )
         stack.push_async_callback(proxy.stop)
-        replicas = [Replica(name, cluster, directory) for name in ("one", "two")]
+        arguments = ["--reuse-port"] if shared_port else []
+        replicas = [Replica(name, cluster, directory, arguments) for name in ("one", "two")]
+        if shared_port:
+            replicas[0].port = replicas[1].port
         world = World(cluster, replicas, proxy, hub, server, session)
         app.users = world.users
         for replica in replicas:
@@ -211,6 +216,61 @@ async def test_a_killed_traefik_is_loaded_again(world: World) -> None:
         two.signal_child("traefik")
         await two.until("loaded again", lambda s: s["ready"] and s["applies"] > before)
     assert await world.ask(two, "/user/zoe/") == "200 server"
+
+
+@dataclass
+class Newcomer:
+    """One request on a connection of its own."""
+
+    begun: float
+    answer: str = "none yet"
+    took: float = 0.0
+
+
+async def _come(replica: Replica, newcomer: Newcomer) -> None:
+    loop = asyncio.get_running_loop()
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=aiohttp.ClientTimeout(total=30)
+    ) as session:
+        try:
+            async with session.get(replica.url + "/user/zoe/x") as response:
+                newcomer.answer = f"{response.status} {await response.text()}"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            newcomer.answer = f"no answer: {error!r}"
+    newcomer.took = loop.time() - newcomer.begun
+
+
+@pytest.mark.parametrize("shared_port", [False, True], ids=["own-port", "shared-port"])
+async def test_who_comes_while_traefik_is_dead_waits_for_the_next_one(
+    tmp_path: Path, shared_port: bool
+) -> None:
+    """None is refused, and none gets the 404 of a Traefik that is not loaded yet."""
+    async with make_world(tmp_path, shared_port=shared_port) as world:
+        await _newcomers(world.replicas[1])
+
+
+async def _newcomers(two: Replica) -> None:
+    loop = asyncio.get_running_loop()
+    for kill in range(1, 4):
+        newcomers: list[Newcomer] = []
+        noticed = 0  # how many had begun when the supervisor had seen that its Traefik died
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            for number in range(200):
+                newcomers.append(Newcomer(loop.time()))
+                group.create_task(_come(two, newcomers[-1]))
+                await asyncio.sleep(0.005)
+                if number == 20:
+                    two.signal_child("traefik")
+                if not noticed and two.log.read_text().count("traefik ended") == kill:
+                    noticed = len(newcomers)
+        assert noticed, "nobody came while Traefik was dead"
+        for number, newcomer in enumerate(newcomers):
+            # those that the old one had, or was about to have, share its fate; none is refused
+            assert "Cannot connect" not in newcomer.answer
+            if not 20 <= number < noticed:
+                assert newcomer.answer == "200 server", f"{number} of {noticed}: {newcomer}"
+        await two.ready()
 
 
 async def test_no_request_fails_while_an_etcd_member_is_dead(world: World) -> None:

@@ -21,10 +21,12 @@ from .agent import Agent, AgentOptions
 from .etcd import EtcdStore
 from .keys import check_replica_name
 from .replica import Pacing
+from .sockets import listen
 from .store import StoreRefused
 from .supervisor import Child, Runtime, TraefikMissing, find_traefik, read_pid, run_replica
 from .traefik import RenderOptions
 from .traefik_api import TraefikAPI
+from .traefik_static import PUBLIC_ENTRYPOINT
 
 __all__ = ["main"]
 
@@ -363,8 +365,22 @@ async def _replica(options: argparse.Namespace, log: logging.Logger) -> int:
         ],
     )
     assert runtime.forwarder is not None
+    addresses = {PUBLIC_ENTRYPOINT: options.listen} | {
+        f"{PUBLIC_ENTRYPOINT}-{number}": address
+        for number, address in enumerate(options.also_listen, 1)
+    }
+    api = TraefikAPI(runtime.control_url, runtime.password)
+    try:
+        door = await listen(addresses, log, shared=PUBLIC_ENTRYPOINT if options.reuse_port else "")
+    except BaseException:
+        runtime.remove()
+        raise
     traefik = Child(
-        "traefik", [program, f"--configFile={runtime.static_file}"], log, pid_file=runtime.pid_file
+        "traefik",
+        [program, f"--configFile={runtime.static_file}"],
+        log,
+        pid_file=runtime.pid_file,
+        door=door,
     )
     agent = Child(
         "agent",
@@ -387,9 +403,16 @@ async def _replica(options: argparse.Namespace, log: logging.Logger) -> int:
     )
     try:
         return await run_replica(
-            traefik, agent, log, grace=options.grace, accept_grace=options.accept_grace
+            traefik,
+            agent,
+            log,
+            door=door,
+            loaded=lambda: api.serves("root@rest"),
+            grace=options.grace,
+            accept_grace=options.accept_grace,
         )
     finally:
+        await api.close()
         runtime.remove()
 
 

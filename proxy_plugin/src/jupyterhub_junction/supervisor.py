@@ -3,7 +3,8 @@
 * :class:`Runtime` is a folder only its owner can read, with what Traefik is started with.
 * :class:`Child` is a process that is started again, with a back-off, whenever it ends.
 * :func:`run_replica` is one replica: Traefik and its agent.  When either dies, the other goes
-  on serving and the dead one is started again.
+  on serving and the dead one is started again.  Who connects while there is no Traefik waits at
+  the door (:mod:`.sockets`) until the next one is loaded.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from .sockets import Door
 from .traefik_static import Document, control_document, static_document
 
 __all__ = [
@@ -247,6 +249,7 @@ class Child:
         pid_file: Path | None = None,
         fatal_codes: Sequence[int] = (),
         pass_fds: Sequence[int] = (),
+        door: Door | None = None,
     ) -> None:
         self.name = name
         self.command = list(command)
@@ -254,17 +257,25 @@ class Child:
         self.pid_file = pid_file
         self.fatal_codes = tuple(fatal_codes)
         self.pass_fds = tuple(pass_fds)
+        self.door = door
         self.process: asyncio.subprocess.Process | None = None
         self._stopping = False
 
     async def start(self) -> None:
-        """Start the process once."""
+        """Start the process once; it gets the sockets behind the door, if there is one."""
+        kept, hand_over = self.door.handing_over() if self.door else ((), None)
+
+        def before_exec() -> None:
+            _die_with_parent()
+            if hand_over is not None:
+                hand_over()
+
         self.process = await asyncio.create_subprocess_exec(
             *self.command,
             stdin=asyncio.subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,
+            preexec_fn=before_exec,
+            pass_fds=(*kept, *self.pass_fds),
             start_new_session=True,
-            pass_fds=self.pass_fds,
         )
         if self.pid_file is not None:
             self.pid_file.write_text(str(self.process.pid))
@@ -324,11 +335,31 @@ class Child:
             await self.process.wait()
 
 
+#: Seconds that a Traefik may answer without being loaded, before users are let in to it: etcd
+#: may have no table yet, and an answer that says so is better than none.
+ADMIT_AFTER = 5.0
+
+
+async def _admit(door: Door, loaded: Callable[[], Awaitable[bool | None]]) -> None:
+    """Open the door once Traefik is loaded."""
+    loop = asyncio.get_running_loop()
+    answers_since = None
+    while not (answer := await loaded()):
+        if answer is not None:
+            answers_since = answers_since or loop.time()
+            if loop.time() - answers_since > ADMIT_AFTER:
+                break
+        await asyncio.sleep(0.01)
+    door.open()
+
+
 async def run_replica(
     traefik: Child,
     agent: Child,
     log: logging.Logger,
     *,
+    door: Door,
+    loaded: Callable[[], Awaitable[bool | None]],
     grace: float,
     accept_grace: float,
 ) -> int:
@@ -336,28 +367,46 @@ async def run_replica(
 
     On SIGTERM the agent first says that the replica is not ready, Traefik goes on accepting for
     ``accept_grace`` seconds, then has ``grace`` seconds for what is open.
+
+    Args:
+        door: what Traefik's sockets stand behind; closed at the end.
+        loaded: whether Traefik serves its routes; None if it does not answer.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await traefik.start()
-    await agent.start()
-    keepers = [asyncio.create_task(child.keep()) for child in (traefik, agent)]
+    admitting = asyncio.create_task(_admit(door, loaded))
+
+    def restarted() -> None:
+        nonlocal admitting
+        door.shut()
+        admitting.cancel()
+        admitting = asyncio.create_task(_admit(door, loaded))
+
+    keepers: list[asyncio.Task[int]] = []
     stopping = asyncio.create_task(stop.wait())
     try:
+        await traefik.start()
+        await agent.start()
+        keepers.append(asyncio.create_task(traefik.keep(restarted)))
+        keepers.append(asyncio.create_task(agent.keep()))
         await asyncio.wait([*keepers, stopping], return_when=asyncio.FIRST_COMPLETED)
         for keeper in keepers:
             if keeper.done() and not stop.is_set():
                 return keeper.result()
         log.info("draining")
         agent.signal(signal.SIGUSR1)
+        # from here on the sockets are Traefik's alone, so that they close when it closes them
+        admitting.cancel()
+        door.close()
         await traefik.stop(grace + accept_grace + 5)
         await agent.stop(5)
         return 0
     finally:
+        door.close()
         for child in (traefik, agent):
             child.kill()
-        for task in (*keepers, stopping):
+        for task in (*keepers, stopping, admitting):
             task.cancel()
-        await asyncio.gather(*keepers, stopping, return_exceptions=True)
+        await asyncio.gather(*keepers, stopping, admitting, return_exceptions=True)

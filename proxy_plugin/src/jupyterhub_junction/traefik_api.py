@@ -74,6 +74,16 @@ class TraefikAPI:
         )
         return status == 200
 
+    async def serves(self, *routers: str) -> bool | None:
+        """Whether one of these routers is in effect; None if Traefik does not answer."""
+        try:
+            for router in routers:
+                if (await self._call("GET", f"/api/http/routers/{router}"))[0] == 200:
+                    return True
+        except TraefikError:
+            return None
+        return False
+
     async def wait_for(self, serial: int, timeout: float = 60.0) -> None:
         """Return when the document with this marker is in effect.
 
