@@ -195,7 +195,7 @@ async def test_its_loop_is_the_fastest_there_is(
     if not with_uvloop:
         monkeypatch.setattr(loops, "uvloop", None)
     async with server("x") as target, running(proxy := make()) as url:
-        assert isinstance(proxy._loop, uvloop.Loop) == with_uvloop
+        assert isinstance(proxy._running._loop, uvloop.Loop) == with_uvloop
         await proxy.add_route("/x/", target, {})
         assert await get(url + "/x/a") == (200, "x /x/a")
 

@@ -108,6 +108,7 @@ class Agent:
         )
         self._forwarder = self._make_forwarder() if options.forwarder else None
         self._saved = SavedTable(options.saved, log) if options.saved else None
+        self._listening = False  # the forwarder is
         self._live = False  # has once served all that was there when it registered
         self._followed = time.monotonic()  # when the agent last followed etcd
         self._lease = 0  # what this replica is registered under; 0 while it is not
@@ -184,6 +185,11 @@ class Agent:
             if self._forwarder is not None:
                 await self._forwarder.stop()
 
+    def _serves(self) -> bool:
+        """Whether what the replica claims can be so: Traefik is loaded, and the forwarder there."""
+        forwards = self._forwarder is None or self._listening
+        return self.replica.applied > 0 and bool(self.applier.started) and forwards
+
     def _pids(self) -> Collection[int] | None:
         pid = self.options.traefik_pid() if self.options.traefik_pid else None
         return None if pid is None else (pid, os.getpid())
@@ -217,6 +223,8 @@ class Agent:
         await self._changed.until(lambda: self.replica.known > 0)
         self._show_error_pages()
         await thread.start()
+        self._listening = True
+        self._changed.notify()
         await thread.wait()
         raise RuntimeError("the forwarder has ended")
 
@@ -280,7 +288,7 @@ class Agent:
             await self._wait_for_table(snapshot)
             return
         self._changed.notify()
-        await self._changed.until(lambda: self.replica.applied > 0 and bool(self.applier.started))
+        await self._changed.until(self._serves)
         lease = self._lease = await self._living_lease()
         try:
             written = await self.store.write([self._report(lease)], read=[ROUTES, TABLE])

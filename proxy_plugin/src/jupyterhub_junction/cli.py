@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from . import __version__
+from . import __version__, loops
 from .agent import Agent, AgentOptions
 from .etcd import EtcdStore
 from .keys import check_replica_name
@@ -427,7 +427,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error("--ssl-cert and --ssl-key go together")
         run = _replica if options.command == "replica" else _agent
         with contextlib.suppress(KeyboardInterrupt):
-            return asyncio.run(run(options, log))
+            return loops.run(run(options, log))
         return 130
     except (TraefikMissing, StoreRefused, ValueError, OSError) as error:
         print(f"junction {options.command}: {error}", file=sys.stderr)

@@ -126,7 +126,7 @@ class Forwarder:
         registry = self._ready()
         self._servers.append(
             await registry.loop.create_server(
-                lambda: _ClientConnection(self, registry), sock=sock.dup(), backlog=1024
+                lambda: ClientConnection(self, registry), sock=sock.dup(), backlog=1024
             )
         )
 

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from . import loops
 from .forwarder import Forwarder
 
 __all__ = ["ForwarderThread"]
@@ -85,7 +86,7 @@ class ForwarderThread:
 
         def work() -> None:
             try:
-                asyncio.run(run())
+                loops.run(run())
             finally:
                 with contextlib.suppress(RuntimeError):  # its owner's loop is closed
                     loop.call_soon_threadsafe(ended.set)

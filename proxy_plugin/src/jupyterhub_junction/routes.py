@@ -314,4 +314,5 @@ class RouteTable(Mapping[str, Route]):
 
         So that no server is asked for another's paths.
         """
-        return self.match(host, without_dot_segments(canonical_path(path)))
+        path = canonical_path(path)
+        return self.match(host, without_dot_segments(path) if "/." in path else path)

@@ -10,11 +10,9 @@ and so do its users' connections.  Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import ssl
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -23,9 +21,9 @@ from jupyterhub.proxy import Proxy
 from jupyterhub.utils import url_path_join
 from traitlets import Float, Integer, List, TraitError, Unicode, validate
 
-from .. import loops
 from ..forwarder import ForwardedRules, Forwarder, Limits
-from ..routes import Route, RouteError, RouteTable, canonical_path, without_dot_segments
+from ..forwarder_thread import ForwarderThread
+from ..routes import Route, RouteError, RouteTable
 
 __all__ = ["InProcessProxy"]
 
@@ -145,9 +143,7 @@ class InProcessProxy(Proxy):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
+        self._running: ForwarderThread | None = None
         self._table = RouteTable()
         self._entries: dict[str, _Entry] = {}
         #: where the proxy listens, as :attr:`Forwarder.addresses`
@@ -161,51 +157,24 @@ class InProcessProxy(Proxy):
         Raises:
             RuntimeError: it cannot, and why, in one line.
         """
-        if self._thread is not None:
+        if self._running is not None:
             raise RuntimeError("the proxy is running already")
+        self._table, self._entries = RouteTable(), {}
         forwarder = self._forwarder()
         url, server_ssl = urlsplit(self.public_url), self._server_ssl()
-        limit, grace = self.call_timeout, self.stop_grace
-        loop = asyncio.get_running_loop()
-        started: asyncio.Future[asyncio.AbstractEventLoop] = loop.create_future()
-
-        def tell(error: Exception | None, proxy_loop: asyncio.AbstractEventLoop) -> None:
-            if started.done():
-                return
-            if error is None:
-                started.set_result(proxy_loop)
-            else:
-                started.set_exception(error)
-
-        async def run() -> None:
-            proxy_loop = asyncio.get_running_loop()
-            # a name of its own: stop() may have let go of the attribute before the wait begins
-            stop = self._stop = asyncio.Event()
-            try:
-                await self._listen(forwarder, url, server_ssl)
-            except Exception as error:
-                await forwarder.stop()
-                loop.call_soon_threadsafe(tell, error, proxy_loop)
-                return
-            self.addresses = forwarder.addresses
-            loop.call_soon_threadsafe(tell, None, proxy_loop)
-            await stop.wait()
-            await forwarder.stop(grace)
-
-        self._table, self._entries = RouteTable(), {}
-        self._thread = threading.Thread(
-            target=lambda: loops.run(run()), name="junction-proxy", daemon=True
+        thread = ForwarderThread(
+            forwarder,
+            lambda: self._listen(forwarder, url, server_ssl),
+            name="junction-proxy",
+            timeout=self.call_timeout,
         )
-        self._thread.start()
         try:
-            async with asyncio.timeout(limit):
-                self._loop = await started
+            await thread.start()
         except (OSError, ValueError, OverflowError) as error:
             why = getattr(error, "strerror", None) or str(error) or "timed out"
             raise RuntimeError(f"the proxy cannot listen on {self.public_url}: {why}") from None
-        finally:
-            if self._loop is None:
-                self._thread = None
+        self.addresses = forwarder.addresses
+        self._running = thread
         self.log.info("The proxy listens on %s, in this process", self.public_url)
 
     async def _listen(
@@ -222,14 +191,9 @@ class InProcessProxy(Proxy):
 
     async def stop(self) -> None:
         """Stop listening, let requests end for ``stop_grace`` seconds, and cut the rest."""
-        thread, loop, stop = self._thread, self._loop, self._stop
-        self._thread = self._loop = self._stop = None
-        if thread is None or loop is None or stop is None:
-            return
-        loop.call_soon_threadsafe(stop.set)
-        await asyncio.to_thread(thread.join, self.stop_grace + self.call_timeout)
-        if thread.is_alive():
-            raise RuntimeError("the proxy's thread does not end")
+        thread, self._running = self._running, None
+        if thread is not None:
+            await thread.stop(self.stop_grace)
 
     def _server_ssl(self) -> ssl.SSLContext | None:
         if not self.ssl_key and not self.ssl_cert:
@@ -258,7 +222,7 @@ class InProcessProxy(Proxy):
 
     def _forwarder(self) -> Forwarder:
         return Forwarder(
-            resolve=self._resolve,
+            resolve=self._table.resolve,
             error_target=url_path_join(self.hub.url, "error"),
             limits=Limits(
                 header_bytes=self.header_bytes,
@@ -278,11 +242,6 @@ class InProcessProxy(Proxy):
         )
 
     # -- in the proxy's loop
-
-    def _resolve(self, host: str, path: str) -> Route | None:
-        # routed by where they lead to, so that no server is asked for another's paths
-        path = canonical_path(path)
-        return self._table.match(host, without_dot_segments(path) if "/." in path else path)
 
     def _active(self, route: Route) -> None:
         entry = self._entries.get(route.routespec)
@@ -311,18 +270,11 @@ class InProcessProxy(Proxy):
     # -- from the hub's loop
 
     async def _call(self, function: Callable[[], T]) -> T:
-        if self._loop is None:
+        if self._running is None:
             raise RuntimeError(
                 "the proxy is not running: InProcessProxy needs Proxy.should_start = True"
             )
-
-        async def call() -> T:
-            return function()
-
-        work: Coroutine[Any, Any, T] = call()
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        async with asyncio.timeout(self.call_timeout):
-            return await asyncio.wrap_future(future)
+        return await self._running.call(function)
 
     async def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
         """Add or replace a route; it is in effect on return.
