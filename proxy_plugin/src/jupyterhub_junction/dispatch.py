@@ -86,10 +86,8 @@ class Dispatch:
             return False
         if not is_catch_all(self.table.match(host, path), self._hub):
             return False
-        if host and not self.table.paths(host):
-            # Until the document knows the host, its requests meet the routes without a host.
-            return not any(_is_within(other, path) for other in self.table.paths(""))
-        return True
+        # until the document knows a host, its requests meet the routes without a host
+        return not host or bool(self.table.paths(host)) or self.table.paths("") <= {""}
 
     def _near_hub(self, path: str) -> bool:
         hub = self._hub_path

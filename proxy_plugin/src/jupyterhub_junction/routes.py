@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -283,7 +283,7 @@ class RouteTable(Mapping[str, Route]):
         routes = self._hosts.get(key[0], {}).get(key[1])
         return routes[0] if routes else None
 
-    def paths(self, host: str) -> Collection[str]:
+    def paths(self, host: str) -> Set[str]:
         """The canonical paths that have routes under a host; "" for the path routes."""
         return self._hosts.get(host, {}).keys()
 

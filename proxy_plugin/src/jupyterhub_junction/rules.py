@@ -104,4 +104,5 @@ def path_rule(path: str) -> str:
 
 def dot_segments_rule() -> str:
     """Matches every path in which a segment is ``.`` or ``..``, encoded or not."""
-    return f"PathRegexp({_quoted(r'(?:^|/)[.][.]?(?:/|$)')})"
+    pattern = r"/\x{2e}\x{2e}?(?:/|$)"
+    return f"PathRegexp({_quoted(pattern)})"

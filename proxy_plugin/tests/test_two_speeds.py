@@ -1,0 +1,211 @@
+"""What users get from a document and a forwarder together is what the replica claims.
+
+The documents are the rendered ones, read as Traefik reads them, so renderer, dispatch and
+replica are held against the route table of each revision, and not against one another.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from harness.traefik_model import Model
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from jupyterhub_junction import traefik
+from jupyterhub_junction.keys import ROUTES, TABLE, TableInfo, encode_route
+from jupyterhub_junction.replica import Apply, Replica
+from jupyterhub_junction.routes import Route, RouteTable
+from jupyterhub_junction.store import Batch, Event, Item, Snapshot
+from jupyterhub_junction.traefik import RenderOptions, render
+
+FORWARDER = "http://127.0.0.1:1"
+
+SPECS = [
+    "/", "/hub/", "/hub/x/", "/user/a/", "/user/a/b/", "/user/a%40/", "/user/ab/", "/user/c/",
+    "/user/c/d/e/", "/s/", "a.b/", "a.b/user/a/", "a.b/user/c/", "c.d/user/a/",
+]  # fmt: skip
+PROBES = [
+    (host, path)
+    for host in ("", "a.b", "c.d", "e.f")
+    for path in (
+        "/", "/hub", "/hub/home", "/hub/x/y", "/user/a", "/user/a/b/c", "/user/a@/x", "/user/abc",
+        "/user/c/d", "/user/c/d/e/f", "/s/t", "/other", "/user/a/../c/x",
+    )
+]  # fmt: skip
+
+
+def route(spec: str, number: int, hub: bool) -> Route:
+    return Route(spec, f"http://10.0.0.{number}:80", {"hub": True} if hub else {})
+
+
+class TwoSpeeds(RuleBasedStateMachine):
+    """Routes come and go in any order; applies begin, end and fail; Traefik restarts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.replica = Replica(forwarder=True)
+        self.info = TableInfo("0" * 16)
+        first = route("/", 0, True)
+        #: the table at each revision
+        self.states: dict[int, RouteTable] = {1: RouteTable([first])}
+        self.batches: list[Batch] = []
+        self.position = 0
+        #: what Traefik may serve now; None is the boot router: all goes to the forwarder
+        self.documents: list[Model | None] = [None]
+        self.apply: Apply | None = None
+        self.coming: Model | None = None
+        items = (
+            Item(TABLE, self.info.encode(), 1),
+            Item(ROUTES + "/", encode_route(first), 1),
+        )
+        assert self.replica.offer(Snapshot("one", 1, items))
+        self.begin()
+        self.end("done")
+
+    @property
+    def revision(self) -> int:
+        return max(self.states)
+
+    @rule(
+        changes=st.dictionaries(
+            st.sampled_from(SPECS),
+            st.one_of(st.none(), st.tuples(st.integers(1, 2), st.booleans())),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    def hub_writes(self, changes: dict[str, tuple[int, bool] | None]) -> None:
+        table = self.states[self.revision].copy()
+        events = []
+        revision = self.revision + 1
+        for spec, new in changes.items():
+            if new is None:
+                table.remove(spec)
+                events.append(Event(ROUTES + spec, None, revision))
+            else:
+                added = route(spec, new[0], new[1] and spec in ("/", "a.b/", "/hub/"))
+                table.add(added)
+                events.append(Event(ROUTES + spec, encode_route(added), revision))
+        self.states[revision] = table
+        self.batches.append(Batch("one", revision, tuple(events)))
+
+    @rule(base=st.sampled_from(["/", "/base/"]))
+    def declare(self, base: str) -> None:
+        self.info = TableInfo("0" * 16, f"{base}hub/error/")
+        revision = self.revision + 1
+        self.states[revision] = self.states[self.revision]
+        self.batches.append(Batch("one", revision, (Event(TABLE, self.info.encode(), revision),)))
+
+    @rule(count=st.integers(1, 4))
+    def watch(self, count: int) -> None:
+        for batch in self.batches[self.position :][:count]:
+            self.position += 1
+            assert self.replica.follow(batch)
+
+    @precondition(lambda self: self.replica.wait is not None)
+    @rule()
+    def begin(self) -> None:
+        self.apply = self.replica.begin_apply()
+        options = RenderOptions(forwarder=FORWARDER, error_path=self.apply.info.error_path)
+        self.coming = Model(render(self.apply.table, options))
+        self.documents.append(self.coming)
+
+    @precondition(lambda self: self.apply is not None)
+    @rule(how=st.sampled_from(["done", "done", "taken, yet not confirmed", "refused"]))
+    def end(self, how: str) -> None:
+        assert self.apply is not None
+        if how == "done":
+            self.documents = [self.coming]
+        self.replica.end_apply(self.apply, done=how == "done", cost=1.0)
+        self.apply = None
+
+    @rule(
+        spec=st.sampled_from(SPECS),
+        then=st.one_of(st.none(), st.just((2, False))),
+        how=st.sampled_from(["", "done", "taken, yet not confirmed"]),
+    )
+    def comes_and_goes_around_an_apply(
+        self, spec: str, then: tuple[int, bool] | None, how: str
+    ) -> None:
+        """Where most of what can go wrong begins, so it is made likely."""
+        self.watch(len(self.batches))
+        if self.apply is not None:
+            self.end("done")
+        self.hub_writes({spec: (1, False)})
+        self.watch(100)
+        if self.replica.wait is not None:
+            self.begin()
+        if how and self.apply is not None:
+            self.end(how)
+        self.hub_writes({spec: then})
+        self.watch(100)
+
+    @rule()
+    def traefik_restarts(self) -> None:
+        self.replica.lost()
+        self.documents = [None]
+        if self.apply is not None:
+            self.replica.end_apply(self.apply, done=False)
+            self.apply = None
+
+    def served(self, document: Model | None, host: str, path: str) -> str | None:
+        target = FORWARDER if document is None else document.target(host, path)
+        if target != FORWARDER:
+            return target
+        found = self.replica.table.resolve(host, path)
+        return found.target if found else None
+
+    @invariant()
+    def what_is_claimed_is_served(self) -> None:
+        """Each request goes where the table of a revision says that is not before the claim."""
+        claimed = self.replica.revision
+        if not claimed:
+            return
+        tables = [self.states[at] for at in range(claimed, self.replica.known + 1)]
+        for document in self.documents:
+            for host, path in PROBES:
+                found = [table.resolve(host, path) for table in tables]
+                wanted = {each.target if each else None for each in found}
+                assert self.served(document, host, path) in wanted, (host, path)
+
+    @invariant()
+    def what_differs_from_the_document_is_applied_some_time(self) -> None:
+        if self.apply is None and len(self.documents) == 1 and self.documents[0] is not None:
+            wait = self.replica.wait
+            if wait is None:
+                assert self.replica.revision == self.replica.known
+                options = RenderOptions(forwarder=FORWARDER, error_path=self.info.error_path)
+                if self.position == len(self.batches):
+                    table = self.states[self.revision]
+                    assert self.documents[0].http == Model(render(table, options)).http
+
+    def teardown(self) -> None:
+        """Once all is well, everything comes into effect, and nothing more is to be done."""
+        self.watch(len(self.batches))
+        if self.apply is not None:
+            self.end("done")
+        if self.replica.wait is not None:
+            self.begin()
+            self.end("done")
+        assert self.replica.wait is None
+        assert self.replica.revision == self.revision
+        self.what_is_claimed_is_served()
+
+
+TwoSpeeds.TestCase.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_levels() -> Any:
+    """So that few routes make a tree with groups."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(traefik, "FANOUT", 2)
+    yield
+    patch.undo()
+
+
+class TestTwoSpeeds(TwoSpeeds.TestCase):  # type: ignore[misc, name-defined]
+    pass
