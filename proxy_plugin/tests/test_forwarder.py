@@ -295,6 +295,26 @@ HOSTILE = [
     b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /\x80%41 HTTP/1.1\r\nHost: a\r\n\r\n",
     b" GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX : a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\nhello",
+    *(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+        for chunks in (
+            b"zz\r\n",
+            b"-1\r\n",
+            b"+1\r\na\r\n0\r\n\r\n",
+            b"0x1\r\na\r\n0\r\n\r\n",
+            b"1 \r\na\r\n0\r\n\r\n",
+            b"\r\n0\r\n\r\n",
+            b"1\na\n0\n\n",
+            b"1\r\nab\r\n0\r\n\r\n",
+            b"ffffffffffffffff1\r\na",
+            b"0\r\nX : y\r\n\r\n",
+        )
+    ),
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\r\n\r\n",
 ]
 
