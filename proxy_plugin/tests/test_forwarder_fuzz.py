@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from jupyterhub_junction.forwarder import Forwarder
 from jupyterhub_junction.routes import Route, RouteTable
 
+TE = "Transfer-Encoding: chunked"
 LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 BOUNDED = settings(
-    max_examples=150,
+    max_examples=200,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -242,7 +243,67 @@ def edited(data: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
     return data
 
 
-HOSTILE = st.builds(edited, VALID, EDITS) | st.builds(lambda a, b: a + b, VALID, SOUP)
+LINES = (
+    b"Content-Length: 5\r\n",
+    b"Content-Length: 6\r\n",
+    b"Content-Length: 0\r\n",
+    b"Content-Length: 40\r\n",
+    b"Content-Length : 40\r\n",
+    b"Content-Length: +5\r\n",
+    b"Content-Length: 5, 5\r\n",
+    b"Content-Length:\t5 \r\n",
+    b"Content-Length\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding : chunked\r\n",
+    b"Transfer-Encoding: xchunked\r\n",
+    b"Transfer-Encoding: chunked, identity\r\n",
+    b"Connection: Content-Length, Transfer-Encoding, Host\r\n",
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+    b"X-Name: a\nContent-Length: 40\r\n",
+    b"X-Name: a\rContent-Length: 40\r\n",
+    b"X-Name: a\r\n Content-Length: 40\r\n",
+    b"X-Name: a\x00b\r\n",
+    b"Host: other\r\n",
+    b"Host : other\r\n",
+    b"TE: trailers\r\n",
+    b"X-Forwarded-For: 6.6.6.6\r\n",
+)
+INNER = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
+CONTENTS = (
+    b"",
+    b"hello",
+    INNER,
+    b"5\r\nhello\r\n0\r\n\r\n",
+    b"5 \r\nhello\r\n0\r\n\r\n",
+    b"0x5\r\nhello\r\n0\r\n\r\n",
+    b"5;a\nhello\r\n0\r\n\r\n",
+    b"4\r\nhello\r\n0\r\n\r\n",
+    b"5\r\nhello..0\r\n\r\n",
+    b"5\r\nhello\n0\n\n",
+    b"\r\n0\r\n\r\n",
+    b"0\r\nX-Sum : 1\r\n\r\n",
+    b"0\r\n" + INNER,
+    b"26\r\n" + INNER + b"\r\n0\r\n\r\n",
+)
+FIRST = st.sampled_from(
+    [b"GET /a", b"POST /a", b"PUT http://h/a", b"PUT http://other/a", b"OPTIONS *", b"GET /a b"]
+)
+VERSIONS = st.sampled_from([b"HTTP/1.1\r\n"] * 4 + [b"HTTP/1.0\r\n", b"HTTP/1.1\n"])
+NEARLY = st.builds(
+    lambda first, version, lines, content: b"".join(
+        (first, b" ", version, b"Host: h\r\n", *lines, b"\r\n", content)
+    ),
+    FIRST,
+    VERSIONS,
+    st.lists(st.sampled_from(LINES), max_size=3),
+    st.sampled_from(CONTENTS),
+)
+
+HOSTILE = st.one_of(
+    st.builds(edited, VALID, EDITS),
+    st.builds(lambda *parts: b"".join(parts), VALID, SOUP),
+    *[st.lists(GETS | NEARLY, min_size=1, max_size=3).map(b"".join)] * 2,
+)
 
 
 @BOUNDED
@@ -257,6 +318,16 @@ def test_pipelined_requests_cut_anywhere_arrive_whole(
     assert came.count(b"HTTP/1.1 200 OK\r\n") == len(framed)
 
 
+def check(fuzzed: Fuzzed, pieces: Sequence[bytes]) -> None:
+    framed, got, outcome, came = fuzzed.send(pieces)
+    assert len(got) <= len(framed), "a request was smuggled"
+    assert all(map(same, framed, got))
+    if outcome == "refused":
+        last = came.rpartition(b"HTTP/1.1 ")[2]
+        # a WebSocket refused, or the client's own wish, closes before the bad bytes are read
+        assert last[:1] in (b"4", b"5") or b"Connection: close\r\n" in last
+
+
 @BOUNDED
 @given(data=HOSTILE, places=PLACES)
 @example(b"GET /a HTTP/1.1\r\nHost: h\r\nX: a\nContent-Length: 60\r\n\r\n", [])
@@ -265,10 +336,12 @@ def test_pipelined_requests_cut_anywhere_arrive_whole(
 def test_no_server_sees_a_request_that_its_client_did_not_frame(
     fuzzed: Fuzzed, data: bytes, places: list[int]
 ) -> None:
-    framed, got, outcome, came = fuzzed.send(cut(data + LAST, places))
-    assert len(got) <= len(framed), "a request was smuggled"
-    assert all(map(same, framed, got))
-    if outcome == "refused":
-        last = came.rpartition(b"HTTP/1.1 ")[2]
-        # a WebSocket refused, or the client's own wish, closes before the bad bytes are read
-        assert last[:1] in (b"4", b"5") or b"Connection: close\r\n" in last
+    check(fuzzed, cut(data + LAST, places))
+
+
+@pytest.mark.parametrize("first", ["Content-Length: 5", "Content-Length: 38", TE, ""])
+def test_every_framing_with_every_line_and_content(fuzzed: Fuzzed, first: str) -> None:
+    framing = f"{first}\r\n".encode() if first else b""
+    for line, content in itertools.product((b"", *LINES), CONTENTS):
+        head = b"POST /a HTTP/1.1\r\nHost: h\r\n" + framing + line + b"\r\n"
+        check(fuzzed, [head + content + LAST])
