@@ -295,6 +295,26 @@ HOSTILE = [
     b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /\x80%41 HTTP/1.1\r\nHost: a\r\n\r\n",
     b" GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX : a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\nhello",
+    *(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+        for chunks in (
+            b"zz\r\n",
+            b"-1\r\n",
+            b"+1\r\na\r\n0\r\n\r\n",
+            b"0x1\r\na\r\n0\r\n\r\n",
+            b"1 \r\na\r\n0\r\n\r\n",
+            b"\r\n0\r\n\r\n",
+            b"1\na\n0\n\n",
+            b"1\r\nab\r\n0\r\n\r\n",
+            b"ffffffffffffffff1\r\na",
+            b"0\r\nX : y\r\n\r\n",
+        )
+    ),
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\r\n\r\n",
 ]
 
@@ -334,6 +354,40 @@ async def test_a_slow_header_has_a_deadline() -> None:
     async with forwarding({}, limits=Limits(header_timeout=0.05)) as f:
         assert (await f.ask(b"GET / HTTP/1.1\r\nHo")).startswith(b"HTTP/1.1 408 ")
         assert await f.ask(b"") == b""
+
+
+async def test_empty_lines_buy_no_time() -> None:
+    async with forwarding({}, limits=Limits(header_timeout=0.2)) as f:
+        reader, writer = await f.connect()
+        ended = asyncio.ensure_future(reader.read())
+        async with asyncio.timeout(DEADLINE):
+            while not ended.done():
+                with contextlib.suppress(ConnectionError):
+                    writer.write(b"\r\n")
+                    await writer.drain()
+                await asyncio.wait([ended], timeout=0.05)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            assert await ended == b""
+
+
+async def test_a_slow_reader_is_not_taken_for_a_slow_writer() -> None:
+    """It has sent its next requests, and has answers to read before they are looked at."""
+    limits = Limits(header_timeout=0.1, keepalive_timeout=0.1, buffer_bytes=4096)
+    page = b"HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n" + bytes(20_000_000)
+    async with (
+        serving(answer(page)) as server,
+        serving(answer(OK)) as other,
+        forwarding({"/": server.url, "/other/": other.url}, limits=limits) as f,
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", f.port, limit=1000)
+        with contextlib.closing(writer):
+            writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n" * 2)
+            for _ in range(3):  # these connections are given up for being slow, and are younger
+                assert (await f.ask(b"GET / HTTP/1.1\r\nHo")).startswith(b"HTTP/1.1 408 ")
+            async with asyncio.timeout(DEADLINE):
+                for _ in range(2):
+                    await reader.readexactly(len(page))
 
 
 async def test_connections_have_a_limit() -> None:

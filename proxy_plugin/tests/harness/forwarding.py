@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,12 +26,16 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @pytest.fixture(autouse=True)
 async def deadline() -> AsyncIterator[None]:
-    """No test waits for ever; nothing is left behind."""
+    """No test waits for ever; nothing is left behind, and nothing fails unseen."""
     before = asyncio.all_tasks()
+    unseen: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
     yield
     async with asyncio.timeout(DEADLINE):
         while left := {t for t in asyncio.all_tasks() - before if t is not asyncio.current_task()}:
             await asyncio.wait(left)
+    gc.collect(1)  # a task's exception that nobody asked for shows when the task goes
+    assert not unseen
 
 
 class Server:
@@ -124,6 +129,10 @@ class Forwarding:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def route(self, routespec: str, target: str) -> None:
+        """Add a route."""
+        self.table.add(Route(routespec.removesuffix("/") + "/", target))
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
