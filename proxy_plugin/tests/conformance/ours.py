@@ -43,10 +43,7 @@ DIFFERENCES = {
             "path-tilde-encoded",
             "path-letter-encoded",
             "path-unicode-lower",
-            "path-not-utf8",
             "path-dot-segments-encoded",
-            "name-tilde",
-            "name-unicode",
             "query-semicolon",
             "climbing-out",
             "dot-segments-inside",
@@ -153,7 +150,7 @@ async def start_inprocess(around: Surroundings) -> AsyncIterator[Running]:
 
 
 #: Go's server may end the connection before or after it has read on.
-UNSTEADY = frozenset({"smuggling-both-lengths", "both-ways"})
+UNSTEADY = frozenset({"both-ways"})
 
 JUNCTION = Implementation(
     "junction",
