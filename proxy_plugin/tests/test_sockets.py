@@ -100,11 +100,7 @@ async def test_a_shared_port_is_shared_and_another_is_not(caplog: pytest.LogCapt
     with pytest.raises(OSError, match=f"cannot listen on {address}.*in use"):
         await listen({"web": address}, LOG, timeout=0)
     waiting = asyncio.create_task(listen({"web": address}, LOG))
-
-    async def said() -> bool:
-        return f"waiting for {address}" in caplog.text
-
-    await until(said, "it says what it waits for", deadline=SOON)
+    await until(lambda: f"waiting for {address}" in caplog.text, deadline=SOON)
     one.close()
     (await waiting).close()
 
