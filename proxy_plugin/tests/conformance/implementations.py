@@ -16,7 +16,8 @@ from jupyterhub.proxy import ConfigurableHTTPProxy
 from ours import OURS
 
 from jupyterhub_junction.conformance.implementation import FEATURES, Implementation, Running
-from jupyterhub_junction.conformance.surroundings import Surroundings, free_port
+from jupyterhub_junction.conformance.surroundings import Surroundings
+from jupyterhub_junction.sockets import free_port
 
 
 def _program(name: str, variable: str) -> str | None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import aiohttp
 
-from .etcd_cluster import EtcdCluster, free_ports
+from jupyterhub_junction.sockets import free_ports
+
+from .etcd_cluster import EtcdCluster
 from .waiting import until
 
 
