@@ -12,7 +12,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .programs import Program, answers, end_marked, free_ports, wait
+from jupyterhub_junction.sockets import free_ports
+
+from .programs import Program, answers, end_marked, wait
 from .table import Etcd
 
 __all__ = ["Demo", "Replica"]

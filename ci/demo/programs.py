@@ -10,18 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 
-__all__ = ["MARK", "DemoError", "Program", "answers", "end_marked", "free_ports", "marked", "wait"]
+__all__ = ["MARK", "DemoError", "Program", "answers", "end_marked", "marked", "wait"]
 
 MARK = "JUNCTION_DEMO"
 POLL = 0.1
@@ -29,15 +27,6 @@ POLL = 0.1
 
 class DemoError(Exception):
     """What went wrong in one line, and below it the end of the log that says why."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that were free, all different."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def answers(url: str, within: float = 2.0) -> bool:

@@ -7,13 +7,13 @@ import base64
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from harness.waiting import SOON
+from harness.waiting import SOON, until
 
 from jupyterhub_junction.activity_reports import ActivityReports
 from jupyterhub_junction.agent import Agent, AgentOptions
@@ -130,15 +130,6 @@ async def world() -> AsyncIterator[World]:
     application.router.add_route("*", "/{path:.*}", traefik.handle)
     async with TestServer(application) as server:
         yield World(traefik, str(server.make_url("")).rstrip("/"))
-
-
-async def until(condition: Callable[[], object], what: str = "") -> None:
-    try:
-        async with asyncio.timeout(SOON):
-            while not condition():  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-    except TimeoutError:
-        raise TimeoutError(what or "the condition did not come true") from None
 
 
 async def live(world: World, revision: int) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.etcd_cluster import USERS, EtcdCluster, free_ports
+from harness.etcd_cluster import USERS, EtcdCluster
 from harness.store_contract import CONTRACT, Check, batches
 from harness.waiting import CLUSTER, until
 
 from jupyterhub_junction.etcd import EtcdStore
+from jupyterhub_junction.sockets import free_ports
 from jupyterhub_junction.store import (
     Batch,
     Compacted,

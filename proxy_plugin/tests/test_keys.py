@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -133,6 +134,13 @@ def test_a_later_table_id_sorts_after() -> None:
     ids = [new_table_id() for _ in range(5)]
     assert ids == sorted(ids)
     assert new_table_id() > f"{0:016x}"
+
+
+def test_a_later_table_id_sorts_after_although_the_clock_went_back() -> None:
+    ahead = f"{time.time_ns() + 10**18:016x}"
+    assert new_table_id(ahead) == f"{int(ahead, 16) + 1:016x}"
+    assert new_table_id(f"{1:016x}") > f"{time.time_ns() - 10**12:016x}"
+    assert new_table_id("f" * 16) == "f" * 16  # the last one there is
 
 
 def table(**changed: object) -> bytes:

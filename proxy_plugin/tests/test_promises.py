@@ -23,7 +23,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 from harness.etcd_cluster import EtcdCluster
-from harness.replicas import Replica, until
+from harness.replicas import Replica
+from harness.waiting import until
 
 from jupyterhub_junction.keys import REPLICAS, ROUTES
 from jupyterhub_junction.proxies.etcd import TraefikEtcdProxy

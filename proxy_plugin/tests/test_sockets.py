@@ -12,10 +12,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harness.etcd_cluster import free_ports
 from harness.waiting import SOON, until
 
-from jupyterhub_junction.sockets import Door, listen
+from jupyterhub_junction.sockets import Door, free_ports, listen
 from jupyterhub_junction.supervisor import Child
 
 LOG = logging.getLogger("test.sockets")
@@ -100,13 +99,13 @@ async def test_a_shared_port_is_shared_and_another_is_not(caplog: pytest.LogCapt
     with pytest.raises(OSError, match=f"cannot listen on {address}.*in use"):
         await listen({"web": address}, LOG, timeout=0)
     waiting = asyncio.create_task(listen({"web": address}, LOG))
-
-    async def said() -> bool:
-        return f"waiting for {address}" in caplog.text
-
-    await until(said, "it says what it waits for", deadline=SOON)
+    await until(lambda: f"waiting for {address}" in caplog.text, deadline=SOON)
     one.close()
     (await waiting).close()
+
+
+def test_free_ports_are_different_ones() -> None:
+    assert len(set(free_ports(20))) == 20
 
 
 @pytest.mark.parametrize("address", ["8000", "127.0.0.1:", "127.0.0.1:http", ""])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 
 import pytest
-from harness.waiting import SOON
+from harness.waiting import SOON, until
 
 from jupyterhub_junction import writer as module
 from jupyterhub_junction.keys import ACTIVITY, REPLICAS, ROUTES, ReplicaReport
@@ -72,12 +72,6 @@ async def report(store: MemoryStore, name: str, revision: int, cluster_id: str =
     cluster_id = cluster_id or (await store.read()).cluster_id
     value = ReplicaReport(cluster_id, revision, revision, 1, "1").encode()
     await store.write([Put(REPLICAS + name, value)])
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SOON):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0)
 
 
 def start(call: Awaitable[None]) -> asyncio.Task[None]:

@@ -111,9 +111,18 @@ def decode_activity(key: str, value: bytes) -> str:
     return last
 
 
-def new_table_id() -> str:
-    """An id that sorts after all earlier ones: the hub's clock in nanoseconds, in hex."""
-    return f"{time.time_ns():016x}"
+#: As many as 16 hex digits hold.
+_LAST_TABLE_ID = 2**64 - 1
+
+
+def new_table_id(after: str = "") -> str:
+    """An id that sorts after all earlier ones: the hub's clock in nanoseconds, in hex.
+
+    Args:
+        after: an earlier id, should the clock have gone back since.
+    """
+    following = int(after, 16) + 1 if after else 0
+    return f"{min(max(time.time_ns(), following), _LAST_TABLE_ID):016x}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ import socket
 import struct
 from collections.abc import Callable, Mapping
 
-__all__ = ["Door", "listen"]
+__all__ = ["Door", "free_port", "free_ports", "listen"]
 
 _FIRST = 3  # SD_LISTEN_FDS_START
 
@@ -48,6 +48,20 @@ _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
     b"Connection: close\r\n\r\n"
 )
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Ports that nothing listens on now, all different."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((host, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nothing listens on now."""
+    return free_ports(1, host)[0]
 
 
 def _bind(address: str, reuse_port: bool) -> socket.socket:

@@ -22,14 +22,13 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from .sockets import Door
+from .sockets import Door, free_port
 from .traefik_static import Document, control_document, static_document
 
 __all__ = [
@@ -38,7 +37,6 @@ __all__ = [
     "Runtime",
     "TraefikMissing",
     "find_traefik",
-    "free_port",
     "read_pid",
 ]
 
@@ -81,14 +79,6 @@ def find_traefik(path: str = "") -> str:
             f"{found} is Traefik {shown}, which has known security holes: install {floor} or later"
         )
     return found
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _write_private(path: Path, text: str) -> None:

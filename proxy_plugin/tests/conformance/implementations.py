@@ -16,7 +16,8 @@ from jupyterhub.proxy import ConfigurableHTTPProxy
 from ours import OURS
 
 from jupyterhub_junction.conformance.implementation import FEATURES, Implementation, Running
-from jupyterhub_junction.conformance.surroundings import Surroundings, free_port
+from jupyterhub_junction.conformance.surroundings import Surroundings
+from jupyterhub_junction.sockets import free_port
 
 
 def _program(name: str, variable: str) -> str | None:
@@ -221,19 +222,17 @@ PEER = Implementation(
         "name-plus": _DECODED,
         "name-quotes": _DECODED,
         "name-rule": _DECODED,
-        "name-tilde": _URL_FORM,
-        "name-unicode": _URL_FORM,
         "no-header-made-up": _GO_HTTP,
         "path-dot-segments": _CLEANED,
         "path-dot-segments-encoded": _CLEANED,
         "path-double-slash": _CLEANED,
         "path-letter-encoded": _URL_FORM,
-        "path-not-utf8": _URL_FORM,
         "path-slash-lower": _URL_FORM,
         "path-spec-refused": _EITHER,
         "path-tilde-encoded": _URL_FORM,
         "path-unicode-lower": _URL_FORM,
         "query-semicolon": "; becomes &",
+        "smuggling-both-lengths": _GO_HTTP,
         "target-path": "the path of a target is dropped",
         "trailers-request": _GO_HTTP,
         "ws-dead-server": _BAD_GATEWAY,

@@ -7,13 +7,11 @@ async with EtcdCluster(directory, members=3) as cluster:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import functools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any, Self
 
 from jupyterhub_junction.etcd import EtcdStore, MemberStatus
 from jupyterhub_junction.etcd_roles import set_up_roles
+from jupyterhub_junction.sockets import free_ports
 
 from .certificates import Certificates, make_certificates
 
@@ -48,15 +47,6 @@ def etcd_program(name: str = "etcd") -> str:
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there")
     return str(path)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 @dataclasses.dataclass

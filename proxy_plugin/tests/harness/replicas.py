@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from .etcd_cluster import EtcdCluster, free_ports
+from jupyterhub_junction.sockets import free_ports
 
-#: seconds that anything may take that a test waits for; CI machines are slow
-DEADLINE = 60.0
-
-
-async def until(ask: Callable[[], Awaitable[Any]], what: str, deadline: float = DEADLINE) -> Any:
-    """Ask until the answer is true; the deadline names what was waited for."""
-    answer = None
-    try:
-        async with asyncio.timeout(deadline):
-            while not (answer := await ask()):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"not within {deadline:g} s: {what} (last: {answer!r})") from None
-    return answer
+from .etcd_cluster import EtcdCluster
+from .waiting import until
 
 
 class Replica:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -13,18 +14,29 @@ SOON = 10.0
 #: an election, a member that starts, a lease that ends
 CLUSTER = 60.0
 #: between two looks at a condition
-POLL = 0.02
+POLL = 0.01
 
 
 async def until(
-    condition: Callable[[], Awaitable[T]], what: str, *, deadline: float = CLUSTER
+    condition: Callable[[], T | Awaitable[T]],
+    what: str = "the condition comes true",
+    *,
+    deadline: float = CLUSTER,
 ) -> T:
-    """Return the condition's first true value; TimeoutError with ``what`` past the deadline."""
+    """Return the condition's first true value.
+
+    Raises:
+        AssertionError: it has none within the deadline; names what was waited for.
+    """
+    value: T | Awaitable[T] | None = None
     try:
         async with asyncio.timeout(deadline):
             while True:
-                if value := await condition():
-                    return value
+                value = condition()
+                if inspect.isawaitable(value):
+                    value = await value
+                if value:
+                    return value  # type: ignore[return-value]
                 await asyncio.sleep(POLL)
     except TimeoutError:
-        raise TimeoutError(f"not within {deadline:g} s: {what}") from None
+        raise AssertionError(f"not within {deadline:g} s: {what} (last: {value!r})") from None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import datetime
 
+from ..sockets import free_port
 from .backend import Backend, Exchange
 from .behaviours import behaviour
 from .client import UpgradeRefused
-from .surroundings import free_port
 from .wire import TEXT
 from .world import World, until
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -500,9 +501,17 @@ def _not_smuggled(name: str, fields: str, chunked: bool) -> None:
                     answer = await connection.answer()
                 except (EOFError, ConnectionError):
                     continue
-                if answer.status < 400:
-                    # It was taken for one request: then all of it was its body.
-                    assert len(backend.requests) == 1
+                if answer.status >= 400:
+                    continue
+                # It was taken for one request: then all of it was its body, and what is
+                # answered next on the connection, if it goes on, is the next request.
+                assert len(backend.requests) == 1
+                last = world.path("last")
+                with contextlib.suppress(EOFError, ConnectionError):
+                    await connection.start("GET", last)
+                    answer = await connection.answer()
+                    if answer.status < 400:
+                        assert backend.seen(answer).target == last
         assert not any("hidden" in seen.target for seen in backend.requests)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import unquote
 
+from ..sockets import free_port
 from .backend import Exchange
 from .behaviours import behaviour
 from .client import Answer
 from .implementation import Options
-from .surroundings import error_page, free_port
+from .surroundings import error_page
 from .world import World
 
 

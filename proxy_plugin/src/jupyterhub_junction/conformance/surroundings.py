@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import ipaddress
 import logging
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from ..sockets import free_port
 from .backend import Backend, Exchange
 from .implementation import Options
 
@@ -36,14 +36,6 @@ __all__ = [
 
 DOMAIN = "hub.localhost"
 """The domain that the hub has in host routing."""
-
-
-def free_port() -> int:
-    """A TCP port that the system says is free."""
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def error_page(status: int) -> str:

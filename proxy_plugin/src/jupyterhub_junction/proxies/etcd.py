@@ -91,6 +91,9 @@ class TraefikEtcdProxy(Proxy):
         self._writer: TableWriter | None = None
         self._complete = False  # the table in etcd was declared complete, and still is
         self._connected = False
+        # the greatest that this hub has written or read: etcd may have lost it since, and
+        # replicas that hold a table take a later one only
+        self._table_id = ""
         self._activity: dict[str, str] = {}
         self._rechecks: set[asyncio.Task[None]] = set()
 
@@ -171,7 +174,7 @@ class TraefikEtcdProxy(Proxy):
                     last = decode_activity(item.key, item.value)
                     activity[item.key.removeprefix(ACTIVITY)] = last
                 elif item.key == TABLE:
-                    TableInfo.decode(item.value)
+                    self._table_id = max(self._table_id, TableInfo.decode(item.value).id)
                     has_table = True
             except BadValue as error:
                 self.log.error("skipping a broken value in etcd: %s", error)
@@ -210,7 +213,8 @@ class TraefikEtcdProxy(Proxy):
 
     async def _declare_complete(self) -> None:
         error_path = url_path_join(self.hub.base_url, "error") + "/"
-        info = TableInfo(new_table_id(), error_path)
+        info = TableInfo(new_table_id(self._table_id), error_path)
+        self._table_id = info.id  # also if it is not known whether etcd took it
         await self.writer.store.write([Put(TABLE, info.encode())])
         self.log.info("The routing table in etcd is complete")
 

@@ -19,6 +19,7 @@ from ..routes import Route, RouteTable, check_routespec
 from ..supervisor import Child, Runtime, find_traefik
 from ..traefik import RenderOptions, render, with_marker
 from ..traefik_api import TraefikAPI, TraefikError
+from .internal_ssl import internal_files
 
 __all__ = ["TraefikFileProxy"]
 
@@ -179,14 +180,12 @@ class TraefikFileProxy(Proxy):
 
     def _rendering(self) -> RenderOptions:
         assert self._runtime is not None
-        options: dict[str, str] = {}
-        if getattr(self.app, "internal_ssl", False):
-            certificates = self.app.internal_proxy_certs["proxy-client"]
-            options = {
-                "ca": str(self.app.internal_trust_bundles["proxy-client-ca"]),
-                "client_certificate": str(certificates["certfile"]),
-                "client_key": str(certificates["keyfile"]),
-            }
+        files = internal_files(self.app)
+        options = (
+            {"ca": files.ca, "client_certificate": files.certificate, "client_key": files.key}
+            if files
+            else {}
+        )
         return RenderOptions(
             certificate=self._runtime.certificate,
             key=self._runtime.key,

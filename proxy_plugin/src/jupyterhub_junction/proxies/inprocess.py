@@ -24,6 +24,7 @@ from traitlets import Float, Integer, List, TraitError, Unicode, validate
 from ..forwarder import ForwardedRules, Forwarder, Limits
 from ..forwarder_thread import ForwarderThread
 from ..routes import Route, RouteError, RouteTable
+from .internal_ssl import internal_files
 
 __all__ = ["InProcessProxy"]
 
@@ -211,13 +212,12 @@ class InProcessProxy(Proxy):
 
     def _client_ssl(self) -> ssl.SSLContext | None:
         """With ``JupyterHub.internal_ssl``, the proxy's own certificate for servers and hub."""
-        if not self.app.internal_ssl:
+        files = internal_files(self.app)
+        if files is None:
             return None
-        files = self.app.internal_proxy_certs["proxy-client"]
-        authority = self.app.internal_trust_bundles["proxy-client-ca"]
         # only the hub's authority counts, and names are checked, as with its own clients
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=authority)
-        context.load_cert_chain(files["certfile"], files["keyfile"])
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=files.ca)
+        context.load_cert_chain(files.certificate, files.key)
         return context
 
     def _forwarder(self) -> Forwarder:
