@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 from harness.etcd_cluster import EtcdCluster, etcd_program
 from harness.replicas import Replica
+
 from jupyterhub_junction.conformance.surroundings import free_port
 
 from .client import Address, Connection, until_served
@@ -93,9 +94,7 @@ def _setup(kind: str, around: World, directory: Path, port: int) -> dict[str, ob
 
 
 @contextlib.asynccontextmanager
-async def _alone(
-    kind: str, child: str, around: World, directory: Path
-) -> AsyncIterator[Subject]:
+async def _alone(kind: str, child: str, around: World, directory: Path) -> AsyncIterator[Subject]:
     """A proxy that the hub starts; ``child`` is its program's name, empty if it has none."""
     port = free_port()
     hub = Hub(_setup(kind, around, directory, port), directory / "hub.log")
@@ -106,9 +105,7 @@ async def _alone(
 
     try:
         await hub.start(START)
-        yield Subject(
-            [("127.0.0.1", port)], hub, partial(_family, hub), kill if child else None
-        )
+        yield Subject([("127.0.0.1", port)], hub, partial(_family, hub), kill if child else None)
     finally:
         await hub.stop()
 

@@ -44,9 +44,7 @@ async def measure(bench: Bench) -> Times:
     return summary(times)
 
 
-async def _socket(
-    session: aiohttp.ClientSession, url: str
-) -> aiohttp.ClientWebSocketResponse:
+async def _socket(session: aiohttp.ClientSession, url: str) -> aiohttp.ClientWebSocketResponse:
     """A connection, once the route is live."""
     async with asyncio.timeout(LIVE):
         while True:

@@ -40,9 +40,7 @@ async def add_at_once(bench: Bench, names: list[str], what: str) -> Fill:
         for task in (call, probe):
             task.cancel()
         await asyncio.gather(call, probe, return_exceptions=True)
-    return Fill(
-        len(names), round(at - answer.called, 3), round(answer.returned - answer.called, 3)
-    )
+    return Fill(len(names), round(at - answer.called, 3), round(answer.returned - answer.called, 3))
 
 
 async def measure(bench: Bench) -> Fill:
