@@ -24,12 +24,12 @@ BUILD = ROOT / "build" / "bench"
 REPORTS = ROOT / "loadtests" / "reports"
 
 
-async def _interruptible(options: Options) -> list[Outcome]:
+async def _interruptible(options: Options, outcomes: list[Outcome]) -> None:
     """The run; SIGTERM ends it as Ctrl-C does."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await run(options)
+    await run(options, outcomes)
 
 
 def main() -> int:
@@ -45,15 +45,17 @@ def main() -> int:
         versions=versions(),
         settings={"limit": options.limit, **dataclasses.asdict(options.settings)},
     )
-    begun = time.monotonic()
+    begun, interrupted = time.monotonic(), False
     try:
-        found.outcomes = asyncio.run(_interruptible(options))
+        asyncio.run(_interruptible(options, found.outcomes))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        print("bench: interrupted; nothing is written", file=sys.stderr)
-        return 130
+        print("bench: interrupted; what was measured so far is written", file=sys.stderr)
+        interrupted = True
     found.took_s = round(time.monotonic() - begun, 1)
     write_report(found, BUILD)
     print(f"bench: {BUILD / 'report.md'}")
+    if interrupted:
+        return 130
     if options.keep:
         kept = _keep(options.keep, found.date)
         print(f"bench: kept as {kept}")

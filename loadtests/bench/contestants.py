@@ -72,6 +72,15 @@ class Contestant:
     absent: dict[str, str] = field(default_factory=dict)
 
 
+def _with_children(pids: dict[str, int]) -> dict[str, int]:
+    """The processes of these roles, and those that they started."""
+    found = dict(pids)
+    for role, pid in pids.items():
+        for number, child in enumerate(psutil.Process(pid).children(recursive=True), 1):
+            found[f"{role} {number}"] = child.pid
+    return found
+
+
 def _family(hub: Hub) -> dict[str, int]:
     """The hub's side and what it has started."""
     found = {"hub": hub.pid}
@@ -191,7 +200,7 @@ async def _static(
         async with asyncio.timeout(START):
             await until_served(connection, "/user/n0/")
         connection.close()
-        yield Subject([address], pids=lambda: pids)
+        yield Subject([address], pids=lambda: _with_children(pids))
     finally:
         stop()
 
@@ -219,6 +228,7 @@ def _missing(*needed: tuple[str, str]) -> Callable[[], str]:
 _CHP = ("configurable-http-proxy", "JUNCTION_CHP")
 _TRAEFIK, _ETCD, _NGINX = ("traefik", "JUNCTION_TRAEFIK"), ("etcd", ""), ("nginx", "JUNCTION_NGINX")
 _NO_ETCD = "it keeps no routes in etcd"
+_NO_UNIX = "Traefik reaches no Unix sockets"
 _NO_WAY = "its routes come back one by one, with no promise meanwhile: not measured"
 
 CONTESTANTS = [
@@ -237,7 +247,7 @@ CONTESTANTS = [
     ),
     Contestant(
         "traefik-proxy", _peer, "jupyterhub-traefik-proxy with its etcd backend, one Traefik",
-        _missing(_TRAEFIK, _ETCD), absent={"restore": _NO_WAY},
+        _missing(_TRAEFIK, _ETCD), absent={"restore": _NO_WAY, "forwarder": _NO_UNIX},
     ),
     Contestant(
         "junction-1", partial(_junction, 1), "junction with 1 replica and 3 etcd members",

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .processes import module_environment
 
 __all__ = ["Answer", "Hub", "HubError"]
 
@@ -62,7 +63,7 @@ class Hub:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "bench.hubside",
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
-                env={**os.environ, **self.environment},
+                env={**module_environment(), **self.environment},
             )  # fmt: skip
         ready = self._expect(0)
         self._reading = asyncio.create_task(self._read())

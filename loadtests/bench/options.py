@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 __all__ = ["Options", "Settings", "parse"]
 
-ROUTES = (10, 1_000, 10_000, 50_000)
-QUICK_ROUTES = (10, 1_000)
+ROUTES: tuple[int, ...] = (10, 1_000, 10_000, 50_000)
+QUICK_ROUTES: tuple[int, ...] = (10, 1_000)
 #: what quick may not exceed, so that it stays quick
 QUICK_MOST = 1_000
 MOST = 200_000

@@ -13,10 +13,17 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Cost", "Program", "Usage", "cpu_between", "memory"]
+__all__ = ["Cost", "Program", "Usage", "cpu_between", "memory", "module_environment"]
 
 #: seconds that a program gets to listen
 START = 30.0
+
+
+def module_environment() -> dict[str, str]:
+    """The environment for ``python -m bench.…``, wherever the bench itself was started."""
+    here = str(Path(__file__).resolve().parents[1])
+    paths = [here, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
 
 
 class Program:

@@ -111,6 +111,8 @@ _DISCLAIMER = """\
 > run only**; another machine gives other figures, and other ratios. Repeat it before believing it:
 > that is what the command is for."""
 
+FINDING = "**Finding.** _To be written by whoever keeps this report; guesses marked._"
+
 _LEFT_OUT = """\
 - TLS, HTTP/2 and compression: they cost every Traefik the same, and configurable-http-proxy more.
 - A network: all traffic is on loopback, so etcd's round trips and its members' disks are not apart.
@@ -164,7 +166,7 @@ def _section(run: Run, test: Test, plots: list[str]) -> list[str]:
         lines += [*reasons, ""]
     return [
         *lines,
-        "**Finding.** _To be written by whoever keeps this report; guesses marked._",
+        FINDING,
         "",
     ]
 

@@ -32,20 +32,26 @@ def _plan(contestant: Contestant, options: Options) -> list[str]:
     return [name for name in options.measures if name in allowed]
 
 
-async def run(options: Options, contestants: Sequence[Contestant] = CONTESTANTS) -> list[Outcome]:
-    """All outcomes, those skipped and failed among them."""
+async def run(
+    options: Options,
+    outcomes: list[Outcome],
+    contestants: Sequence[Contestant] = CONTESTANTS,
+) -> None:
+    """Add all outcomes, those skipped and failed among them, as they come."""
     chosen = [one for one in contestants if one.name in options.only]
     total = sum(len(_plan(one, options)) for one in chosen) * len(options.routes)
-    outcomes: list[Outcome] = []
     given_up: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="junction-bench-") as folder, Bar(total) as bar:
         async with world(Path(folder), options.limit) as around:
             for routes in options.routes:
                 # side by side at each size, so that what is compared is close in time
                 for contestant in chosen:
-                    found = await _one(contestant, routes, options, around, bar, given_up)
-                    outcomes += found
-    return outcomes
+                    found = {
+                        name: Outcome(contestant.name, routes, name)
+                        for name in _plan(contestant, options)
+                    }
+                    outcomes += found.values()
+                    await _one(contestant, routes, options, around, bar, given_up, found)
 
 
 async def _one(
@@ -55,19 +61,18 @@ async def _one(
     around: World,
     bar: Bar,
     given_up: dict[str, str],
-) -> list[Outcome]:
-    plan = _plan(contestant, options)
-    outcomes = {name: Outcome(contestant.name, routes, name) for name in plan}
+    outcomes: dict[str, Outcome],
+) -> None:
     missing = contestant.missing()
     reason = missing or given_up.get(contestant.name, "")
     if reason:
         for outcome in outcomes.values():
             outcome.skipped = reason
         bar.say(f"{contestant.name}, {routes} routes: not run: {reason}")
-        bar.step(len(plan))
-        return list(outcomes.values())
+        bar.step(len(outcomes))
+        return
     stopped = ""
-    left = len(plan)
+    left = len(outcomes)
     folder = around.folder(f"{contestant.name}-{routes}")
     try:
         bar.now(f"{contestant.name}, {routes} routes: starting")
@@ -95,7 +100,6 @@ async def _one(
         fill = outcomes.get("fill")
         if fill is not None and fill.failed:
             given_up[contestant.name] = f"{stopped} at {routes}"
-    return list(outcomes.values())
 
 
 async def _measure(contestant: Contestant, bench: Bench, outcome: Outcome) -> None:

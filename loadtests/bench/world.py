@@ -16,7 +16,7 @@ from urllib.parse import quote
 from jupyterhub_junction.conformance.surroundings import free_port
 
 from .client import Address
-from .processes import Program
+from .processes import Program, module_environment
 from .responder import LARGE, nginx_config
 
 __all__ = ["World", "program", "world"]
@@ -89,7 +89,7 @@ async def world(directory: Path, limit: float) -> AsyncIterator[World]:
     responder = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.responder",
         json.dumps({"nginx": bool(nginx), "unix": str(unix)}),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=module_environment(),
     )  # fmt: skip
     async with contextlib.AsyncExitStack() as stack:
 

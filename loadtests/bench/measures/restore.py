@@ -61,7 +61,7 @@ async def measure(bench: Bench) -> Restore:
                     except HubError:  # a member that is only starting may still answer
                         await asyncio.sleep(0.1)
                 at = await live_everywhere(addresses, ["restored"], limit, "the restored table")
-                while min(await following()) < bench.routes:
+                while min(await following()) < bench.routes:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
                 at = max(at, time.monotonic())
         except TimeoutError:
