@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .results import Run
 
-__all__ = ["GOALS", "Goal", "Verdict", "verdicts"]
+__all__ = ["GOALS", "Goal", "N", "Verdict", "verdicts"]
 
 #: the size most goals are set at
 N = 10_000

@@ -53,8 +53,9 @@ def _against_size(
             ]
             if points:
                 sizes, values = zip(*points, strict=True)
-                label = name if which == path else None
-                axes.plot(sizes, values, line, color=colour, marker=mark, label=label)
+                label = _label(run, name) if which == path else None
+                face = colour if which == path else "white"
+                axes.plot(sizes, values, line, color=colour, marker=mark, mfc=face, label=label)
                 drawn = True
     axes.set_xscale("log")
     axes.set_xticks(run.sizes(), [f"{size:,}" for size in run.sizes()])
@@ -67,6 +68,14 @@ def _against_size(
     axes.set_xlabel("routes")
     axes.grid(alpha=0.3)
     return drawn
+
+
+def _label(run: Run, name: str) -> str:
+    """The name, and where it gave up."""
+    for one in run.outcomes:
+        if one.contestant == name and one.measure == "fill" and one.failed:
+            return f"{name}\n(none from {one.routes:,} on)"
+    return name
 
 
 def _live(run: Run, axes: Axes) -> bool:
@@ -92,7 +101,9 @@ def _bars(run: Run, axes: Axes, series: list[tuple[str, str, str]], size: int) -
     for place, (label, measure, path) in enumerate(series):
         values = [run.number(name, size, measure, path) or 0.0 for name in names]
         at = [index - 0.4 + width * (place + 0.5) for index in range(len(names))]
-        bars = axes.bar(at, values, width * 0.95, label=label, color=("#56b4e9", "#d55e00")[place])
+        bars = axes.bar(
+            at, values, width * 0.95, label=label, color=("#56b4e9", "#d55e00", "#999999")[place]
+        )
         texts = [_short(value) if value else "" for value in values]
         axes.bar_label(bars, texts, fontsize=8, padding=2)
     axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
@@ -120,9 +131,14 @@ def _churn(run: Run, axes: Axes) -> bool:
 
 def _memory(run: Run, axes: Axes) -> bool:
     size = _size(run, "memory")
-    axes.set_title(f"Memory of all processes (etcd, hub's side and replicas), {size:,} routes")
+    axes.set_title(f"Memory, {size:,} routes")
     axes.set_ylabel("MB")
-    return _bars(run, axes, [("all processes", "memory", "total")], size)
+    series = [
+        ("proxies, all replicas", "memory", "proxies"),
+        ("hub's side", "memory", "hub"),
+        ("etcd, all members", "memory", "etcd"),
+    ]
+    return _bars(run, axes, series, size)
 
 
 def _size(run: Run, measure: str) -> int:
@@ -143,13 +159,13 @@ def plot_all(run: Run, folder: Path) -> list[str]:
     """Write one PNG for each plot that has something to show; returns their names."""
     written = []
     for name, draw in _PLOTS.items():
-        shape, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+        shape, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
         try:
             path = folder / f"{name}.png"
             path.unlink(missing_ok=True)
             if not draw(run, axes):
                 continue
-            axes.legend(fontsize=8)
+            shape.legend(loc="outside right upper", fontsize=8)
             shape.text(0.995, 0.005, f"{run.date[:10]}, {run.commit[:12]}", fontsize=6,
                        ha="right", color="#888888")  # fmt: skip
             shape.savefig(path, dpi=130)

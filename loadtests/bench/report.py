@@ -11,7 +11,7 @@ from pathlib import Path
 from .contestants import CONTESTANTS
 from .plots import plot_all
 from .results import Run
-from .tables import COLUMNS, goals_table, notes, size_table
+from .tables import COLUMNS, glance_table, goals_table, notes, size_table
 
 __all__ = ["TESTS", "render", "write_report"]
 
@@ -83,8 +83,9 @@ TESTS = [
     Test(
         "Memory", ("memory",),
         "What a node has to have.",
-        "Resident memory after the tests before; the sum counts pages that processes share once"
-        " for each.",
+        "Resident memory after the tests before, all replicas together; pages that processes"
+        " share count once for each. The hub's side is a Python process with JupyterHub loaded; of"
+        " junction-inprocess it is the proxy too.",
         "memory.png",
     ),
     Test(
@@ -128,6 +129,7 @@ def render(run: Run, plots: list[str]) -> str:
         f"# Benchmark of {run.date[:10]}", "", _DISCLAIMER, "", "## Goals", "",
         goals_table(run), "",
         "Ratios are of this run. What was not measured is neither met nor missed.", "",
+        "## At a glance", "", glance_table(run), "",
         "## With what", "", "```sh", run.command, "```", "",
         f"Commit {run.commit}, {run.date}; took {run.took_s / 60:.0f} minutes.",
         f"Settings: {', '.join(f'{key} {value:g}' for key, value in run.settings.items())}.", "",

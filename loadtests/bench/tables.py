@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .goals import verdicts
+from .goals import N, verdicts
 from .results import Outcome, Run
 
-__all__ = ["COLUMNS", "Column", "figure", "goals_table", "notes", "size_table"]
+__all__ = ["COLUMNS", "Column", "figure", "glance_table", "goals_table", "notes", "size_table"]
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,28 @@ COLUMNS = [
     Column("pairs of add and delete behind at the end", "steady", ("behind",)),
     Column("CPU s of all processes per change", "steady", ("cpu_s_per_change",)),
     Column("cores of the busiest replica during churn", "steady", ("replica_core",)),
-    Column("memory of all processes (MB)", "memory", ("total",)),
-    Column("memory, Traefik / agent (MB)", "memory", ("traefik", "agent")),
+    Column("memory of all proxies / hub's side / etcd (MB)", "memory", ("proxies", "hub", "etcd")),
+    Column("memory of the greatest Traefik / agent (MB)", "memory", ("traefik", "agent")),
     Column("a killed replica is back (s)", "recovery", ("back_s",)),
     Column("N restored into an empty etcd (s)", "restore", ("live_s",)),
     Column("failed requests meanwhile", "restore", ("failed",)),
 ]
 
+#: what the table at a glance shows
+GLANCE = [
+    Column("add → live everywhere, median / p99 (ms)", "live", ("live.median", "live.p99")),
+    Column("1,000 at once (s)", "batch", ("live_s",)),
+    Column("requests/s", "requests", ("small.per_second",)),
+    Column("p99 quiet / during 20 changes/s (ms)", "steady", ("quiet.p99", "churn.p99")),
+    Column("CPU s per change", "steady", ("cpu_s_per_change",)),
+    Column("memory of proxies / etcd (MB)", "memory", ("proxies", "etcd")),
+    Column("killed, and back (s)", "recovery", ("back_s",)),
+]
+
 
 def figure(value: float) -> str:
     """A number with three significant digits, and none lost of a great one."""
+    value = value or 0.0  # -0.0 is none
     if value == int(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
@@ -79,6 +91,26 @@ def size_table(run: Run, column: Column) -> str:
         return ""
     head = " | ".join(f"N = {size:,}" for size in sizes)
     return "\n".join([f"| {column.title} | {head} |", "|---" * (1 + len(sizes)) + "|", *rows])
+
+
+def glance_table(run: Run) -> str:
+    """A row for each contestant with what matters most, at the size of the goals."""
+    size = max((one for one in run.sizes() if one <= N), default=0)
+    lines = [
+        f"| N = {size:,} | {' | '.join(column.title for column in GLANCE)} |",
+        "|---" * (1 + len(GLANCE)) + "|",
+    ]
+    for name in run.contestants():
+        cells = [_cell(run.find(name, size, one.measure), one.paths) for one in GLANCE]
+        if "fill" in {
+            one.measure
+            for one in run.outcomes
+            if one.failed and one.routes == size and one.contestant == name
+        }:
+            cells = ["over the limit", *["–"] * (len(GLANCE) - 1)]
+        if any(cell not in ("", "–") for cell in cells):
+            lines.append(f"| {name} | {' | '.join(cell or '–' for cell in cells)} |")
+    return "\n".join(lines)
 
 
 def goals_table(run: Run) -> str:

@@ -25,7 +25,7 @@ from bench.report import TESTS, render, write_report
 from bench.results import Outcome, Run, TooSlow
 from bench.runner import run
 from bench.stats import percentile, summary
-from bench.tables import COLUMNS, figure, goals_table, notes, size_table
+from bench.tables import COLUMNS, figure, glance_table, goals_table, notes, size_table
 from bench.world import World
 from bench.wrk import parse as parse_wrk
 from bench.wrk import script
@@ -224,10 +224,14 @@ def test_tables_say_what_was_not_measured(a_run: Run) -> None:
     [note] = notes(a_run, ["fill"])
     assert note == "- chp, N = 10,000: failed: 10000 routes at once: over 60 s"
     assert "≤ 15 ms | 12 ms | met |" in goals_table(a_run)
+    glance = glance_table(a_run)
+    assert "| chp | over the limit |" in glance
+    assert "| junction-3 | 12 / 61 |" in glance
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0, "0"), (12345.6, "12,346"), (0.01234, "0.0123"), (14.26, "14.3")]
+    ("value", "text"),
+    [(0, "0"), (-0.0, "0"), (12345.6, "12,346"), (0.01234, "0.0123"), (14.26, "14.3")],
 )
 def test_figures(value: float, text: str) -> None:
     assert figure(value) == text

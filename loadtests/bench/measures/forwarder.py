@@ -18,7 +18,7 @@ from .bench import Bench
 __all__ = ["measure"]
 
 #: seconds for the route to be live
-LIVE = 10.0
+LIVE = 5.0
 
 
 async def measure(bench: Bench) -> Wrk:

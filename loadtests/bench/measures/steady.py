@@ -37,8 +37,8 @@ class Steady:
     churn: Times | None = None
     failed: int = 0
     first_failure: str = ""
-    changes: int = 0
-    behind: int = 0
+    changes: int | None = None
+    behind: int | None = None
     cores: dict[str, float] = field(default_factory=dict)
     quiet_cores: dict[str, float] = field(default_factory=dict)
     replica_core: float | None = None
