@@ -55,7 +55,9 @@ TESTS = [
         "The price of the proxy in every request.",
         "wrk with one thread and 32 kept connections, on routes spread over the whole table (up"
         " to 1,000 of them), at one replica, also where there are three: the others idle, but"
-        " their processes share the cores. Answers that are no 2xx are counted.",
+        " their processes share the cores. Answers that are no 2xx are counted. The control is the"
+        " same without a proxy, just before each: rows whose controls differ much were measured"
+        " on a machine that was busy otherwise.",
         "requests.png",
     ),
     Test(

@@ -29,6 +29,7 @@ COLUMNS = [
     Column("adds / deletes that returned too early", "live", ("early", "early_gone")),
     Column("1,000 more at once, live everywhere (s)", "batch", ("live_s",)),
     Column("requests/s, 6 bytes", "requests", ("small.per_second",)),
+    Column("the control: without a proxy, just before", "requests", ("control",)),
     Column("their median / p99 (ms)", "requests", ("small.median", "small.p99")),
     Column("requests/s, 1 MB", "requests", ("large.per_second",)),
     Column("their median / p99 (ms), 1 MB", "requests", ("large.median", "large.p99")),
