@@ -51,6 +51,9 @@ def main() -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("bench: interrupted; what was measured so far is written", file=sys.stderr)
         interrupted = True
+        for one in found.outcomes:
+            if not (one.values or one.failed or one.skipped):
+                one.skipped = "interrupted"
     found.took_s = round(time.monotonic() - begun, 1)
     write_report(found, BUILD)
     print(f"bench: {BUILD / 'report.md'}")

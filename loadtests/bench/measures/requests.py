@@ -9,7 +9,6 @@ from .bench import Bench
 
 __all__ = ["Requests", "measure"]
 
-
 #: how long the control takes, as a share of the others
 CONTROL = 0.3
 

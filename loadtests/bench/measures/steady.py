@@ -77,19 +77,22 @@ async def measure(bench: Bench) -> Steady:
     )
     try:
         busy = await load()
-        cost = cpu_between(before, Usage.now(subject.pids()))
+        ended = Usage.now(subject.pids())
         async with asyncio.timeout(bench.around.limit):
             said: dict[str, Any] = (await calling).result
+        drained = cpu_between(ended, Usage.now(subject.pids()))
     finally:
         calling.cancel()
         await asyncio.gather(calling, return_exceptions=True)
+    cost = cpu_between(before, ended)
     found.churn = summary(busy.times) if busy.times else None
     found.failed += busy.wrong
     found.first_failure = found.first_failure or busy.first_wrong
     found.changes, found.behind, found.errors = said["asked"], said["left"], said["errors"]
     found.cores = cost.shares
     found.replica_core = _replica(cost.shares)
-    extra = cost.total - idle.total * cost.seconds / idle.seconds
+    # changes that were late cost their share after the load has ended
+    extra = cost.total - idle.total * cost.seconds / idle.seconds + drained.total
     found.cpu_s_per_change = round(extra / max(1, said["asked"]), 5)
     return found
 
