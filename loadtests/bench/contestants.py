@@ -229,7 +229,7 @@ _CHP = ("configurable-http-proxy", "JUNCTION_CHP")
 _TRAEFIK, _ETCD, _NGINX = ("traefik", "JUNCTION_TRAEFIK"), ("etcd", ""), ("nginx", "JUNCTION_NGINX")
 _NO_ETCD = "it keeps no routes in etcd"
 _NO_UNIX = "Traefik reaches no Unix sockets"
-_NO_WAY = "its routes come back one by one, with no promise meanwhile: not measured"
+_NO_WAY = "its routes come back one by one, and it promises nothing meanwhile"
 
 CONTESTANTS = [
     Contestant("direct", _direct, "no proxy at all: the floor of every client", static=True),

@@ -55,7 +55,7 @@ GLANCE = [
     Column("requests/s", "requests", ("small.per_second",)),
     Column("p99 quiet / during 20 changes/s (ms)", "steady", ("quiet.p99", "churn.p99")),
     Column("CPU s per change", "steady", ("cpu_s_per_change",)),
-    Column("memory of proxies / etcd (MB)", "memory", ("proxies", "etcd")),
+    Column("memory of proxies / hub / etcd (MB)", "memory", ("proxies", "hub", "etcd")),
     Column("killed, and back (s)", "recovery", ("back_s",)),
 ]
 
