@@ -117,16 +117,18 @@ class HubSide:
 
     # --- commands: each returns what goes into its answer
 
-    async def add(self, names: list[str], target: str) -> None:
-        """Servers of these users have started, all at once."""
+    async def add(self, names: list[str], target: str) -> float:
+        """Servers of these users have started, all at once; returns when add_route was called."""
         for name in names:
             self._runs(name, target)
+        called = time.monotonic()
         await asyncio.gather(
             *(
                 self.proxy.add_route(f"/user/{name}/", target, {"user": name, "server_name": ""})
                 for name in names
             )
         )
+        return called
 
     async def delete(self, names: list[str]) -> None:
         """They have stopped."""
@@ -185,6 +187,8 @@ async def _answer(side: HubSide, request: dict[str, Any]) -> None:
     answer: dict[str, Any] = {"id": ident, "called": time.monotonic()}
     try:
         answer["result"] = await getattr(side, do)(**request)
+        if do == "add":  # what the bench has to note beside is no time of the proxy's
+            answer["called"] = answer["result"]
     except Exception as error:
         answer["error"] = f"{type(error).__name__}: {error}"[:500]
     answer["returned"] = time.monotonic()
