@@ -9,9 +9,10 @@ SETUP := ci/setup
 # More arguments, for pytest or the benchmark: make test ARGS="-k browser -x"
 ARGS ?=
 # From proxy_plugin, whose settings they all follow.
-CODE := --config pyproject.toml . ../ci ../ci/setup
+CODE := --config pyproject.toml . ../ci ../ci/setup ../loadtests
+BENCH := $(SETUP) venv etcd chp wrk nginx -- env PYTHONPATH=loadtests:proxy_plugin/tests python -m bench
 
-.PHONY: help setup demo test test-fast conformance bench lint format clean
+.PHONY: help setup demo test test-fast conformance bench bench-quick lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -33,12 +34,16 @@ conformance: ## Run the common suite on every proxy, and write its table to buil
 		-p jupyterhub_junction.conformance.plugin tests/conformance \
 		--conformance-report ../build/conformance $(ARGS)'
 
-bench: ## Measure how long a route takes to be live, on every proxy (ARGS="--routes 10000 --only junction")
-	@$(SETUP) venv etcd chp -- python loadtests/bench/live.py $(ARGS)
+bench: ## Measure Junction and its peers side by side, in about 45 minutes (ARGS="--help")
+	@$(BENCH) $(ARGS)
+
+bench-quick: ## The same up to 1,000 routes, in under 10 minutes
+	@$(BENCH) --quick $(ARGS)
 
 lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check $(CODE) && ruff format --check $(CODE) && mypy'
 	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo'
+	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests exec mypy -p bench'
 
 format: ## Put the code into the form that lint asks for
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check --fix $(CODE); ruff format $(CODE)'

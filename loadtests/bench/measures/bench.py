@@ -1,0 +1,92 @@
+"""What every measure is given, and how it asks whether many routes are live."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..client import Address, Connection, until_served
+from ..contestants import Subject
+from ..hub import Hub
+from ..options import Settings
+from ..results import Skipped, TooSlow
+from ..world import World
+
+__all__ = ["Bench", "live_everywhere", "spread"]
+
+#: routes that are probed while many are being added; all are when that is done
+SAMPLE = 20
+#: routes that are looked at once more when the clock has stopped
+VERIFIED = 1000
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most ``most`` of the numbers below ``count``, evenly spread, the last one among them."""
+    if count <= most:
+        return list(range(count))
+    return [(index + 1) * count // most - 1 for index in range(most)]
+
+
+@dataclass
+class Bench:
+    """A contestant that runs, with so many routes, and how it is to be measured."""
+
+    subject: Subject
+    around: World
+    routes: int
+    settings: Settings
+    static: bool = False
+
+    @property
+    def hub(self) -> Hub:
+        """The hub's side."""
+        if self.subject.hub is None:
+            raise Skipped("its routes do not change")
+        return self.subject.hub
+
+    def paths(self, most: int = 1000) -> list[str]:
+        """Paths of routes spread over the whole table."""
+        return [f"/user/n{number}/" for number in spread(self.routes, most)]
+
+
+async def live_everywhere(
+    addresses: Sequence[Address], names: Sequence[str], limit: float, what: str
+) -> float:
+    """Wait until every replica serves all these users; returns when that was (CLOCK_MONOTONIC).
+
+    While the clock runs, only some are asked for (:data:`SAMPLE`, spread, the last among them),
+    so that asking costs little; then up to :data:`VERIFIED` are, and one that is not live yet
+    sets the clock going again.
+
+    Raises:
+        TooSlow: not within ``limit`` seconds.
+    """
+    connections = [Connection(address) for address in addresses]
+
+    async def sampled(connection: Connection) -> float:
+        at = 0.0
+        for number in spread(len(names), SAMPLE):
+            at = (await until_served(connection, f"/user/{names[number]}/")).at
+        return at
+
+    async def verified(connection: Connection) -> float:
+        at = 0.0
+        for number in spread(len(names), VERIFIED):
+            found = await until_served(connection, f"/user/{names[number]}/")
+            if found.asked:
+                at = found.at
+        return at
+
+    begun = time.monotonic()
+    try:
+        async with asyncio.timeout(limit):
+            at = max(await asyncio.gather(*map(sampled, connections)))
+            late = max(await asyncio.gather(*map(verified, connections)))
+    except TimeoutError:
+        raise TooSlow(f"{what}: over {limit:g} s") from None
+    finally:
+        for connection in connections:
+            connection.close()
+    return max(at, late, begun)

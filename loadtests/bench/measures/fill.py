@@ -1,0 +1,49 @@
+"""How long N routes take that are added at once, as when a hub starts with all its users."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from ..results import TooSlow
+from .bench import Bench, live_everywhere
+
+__all__ = ["Fill", "add_at_once", "measure"]
+
+
+@dataclass
+class Fill:
+    """Seconds until every replica served all, and until all calls of add_route had returned."""
+
+    routes: int
+    live_s: float
+    returned_s: float
+
+
+async def add_at_once(bench: Bench, names: list[str], what: str) -> Fill:
+    """Add users' routes at once, and wait until they are live.
+
+    Raises:
+        TooSlow: not within the limit.
+    """
+    limit = bench.around.limit
+    call = asyncio.create_task(bench.hub.call("add", names=names, target=bench.around.server_url))
+    probe = asyncio.create_task(live_everywhere(bench.subject.addresses, names, limit, what))
+    try:
+        async with asyncio.timeout(limit):
+            # the call first: when it fails there is nothing to wait for
+            answer = await call
+            at = await probe
+    except TimeoutError:
+        raise TooSlow(f"{what}: over {limit:g} s") from None
+    finally:
+        for task in (call, probe):
+            task.cancel()
+        await asyncio.gather(call, probe, return_exceptions=True)
+    return Fill(len(names), round(at - answer.called, 3), round(answer.returned - answer.called, 3))
+
+
+async def measure(bench: Bench) -> Fill:
+    """All N."""
+    names = [f"n{number}" for number in range(bench.routes)]
+    return await add_at_once(bench, names, f"{bench.routes} routes at once")

@@ -1,0 +1,74 @@
+"""How long a single route takes to be live at every replica, and a deleted one to be gone.
+
+From the call of add_route (by the hub side's clock) until the last replica has answered from the
+user's server; the replicas are asked all the while, so a proxy that returns early gains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from ..client import Connection, Served, until_served
+from ..results import TooSlow
+from ..stats import Times, summary
+from .bench import Bench
+
+__all__ = ["Live", "measure"]
+
+
+@dataclass
+class Live:
+    """Attributes:
+    live: add_route called, until live at every replica.
+    gone: delete_route called, until gone at every replica.
+    returned: add_route called, until it returned.
+    early: adds that returned while a replica still answered from elsewhere.
+    early_gone: deletes that returned while a replica still answered from the server.
+    """
+
+    live: Times
+    gone: Times
+    returned: Times
+    early: int
+    early_gone: int
+
+
+async def measure(bench: Bench) -> Live:
+    """Adds and deletes, one after another, for as many as fit into half of the limit."""
+    live: list[float] = []
+    gone: list[float] = []
+    returned: list[float] = []
+    early = [0, 0]
+    limit = bench.around.limit
+    ends = time.monotonic() + limit / 2
+    connections = [Connection(address) for address in bench.subject.addresses]
+
+    async def until(path: str, served: bool) -> list[Served]:
+        return await asyncio.gather(*(until_served(one, path, served) for one in connections))
+
+    try:
+        for number in range(bench.settings.adds):
+            name = f"one{number}"
+            for served, times in ((True, live), (False, gone)):
+                do = "add" if served else "delete"
+                arguments = {"target": bench.around.server_url} if served else {}
+                try:
+                    async with asyncio.timeout(limit):
+                        found, answer = await asyncio.gather(
+                            until(f"/user/{name}/", served),
+                            bench.hub.call(do, names=[name], **arguments),
+                        )
+                except TimeoutError:
+                    raise TooSlow(f"{do} of one route: over {limit:g} s") from None
+                times.append(max(one.at for one in found) - answer.called)
+                early[not served] += any(one.asked > answer.returned for one in found)
+                if served:
+                    returned.append(answer.returned - answer.called)
+            if time.monotonic() > ends:
+                break
+    finally:
+        for connection in connections:
+            connection.close()
+    return Live(summary(live), summary(gone), summary(returned), *early)

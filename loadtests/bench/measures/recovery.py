@@ -1,0 +1,31 @@
+"""How long until a killed replica serves all its routes again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from ..results import Skipped
+from .bench import Bench, live_everywhere
+
+__all__ = ["Recovery", "measure"]
+
+
+@dataclass
+class Recovery:
+    """Seconds from SIGKILL until the replica answered for all that are looked at."""
+
+    back_s: float
+
+
+async def measure(bench: Bench) -> Recovery:
+    """Kill one replica; whoever starts it (the hub, the bench at once) is part of the time."""
+    if bench.subject.kill is None:
+        raise Skipped("nothing starts it again")
+    begun = time.monotonic()
+    await bench.subject.kill()
+    names = [f"n{number}" for number in range(bench.routes)]
+    at = await live_everywhere(
+        bench.subject.addresses[:1], names, bench.around.limit, "a killed replica"
+    )
+    return Recovery(round(at - begun, 3))
