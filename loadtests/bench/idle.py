@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import cast
 
 from jupyterhub_junction import loops
 from jupyterhub_junction.forwarder import Forwarder, Limits
@@ -46,7 +47,7 @@ class Server(asyncio.Protocol):
     """Answers requests, and echoes whatever a WebSocket says."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         self.echoes = False
         self.data = b""
 
@@ -203,7 +204,7 @@ def main() -> int:
     about = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "loop": "asyncio" if loops.uvloop is None else "uvloop",
+        "loop": loops.name(),
     }
     print(json.dumps({**about, **found}, indent=2))
     return 0

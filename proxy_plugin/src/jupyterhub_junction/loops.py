@@ -18,9 +18,14 @@ try:
 except ImportError:  # it has no wheel for every system, and asyncio's loop does as well
     uvloop = None  # type: ignore[assignment]
 
-__all__ = ["new_event_loop", "run"]
+__all__ = ["name", "new_event_loop", "run"]
 
 T = TypeVar("T")
+
+
+def name() -> str:
+    """Which loop it is: ``uvloop`` or ``asyncio``."""
+    return "asyncio" if uvloop is None else "uvloop"
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
