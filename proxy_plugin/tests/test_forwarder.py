@@ -30,6 +30,7 @@ from harness.forwarding import (
     refused_url,
     serving,
 )
+from harness.waiting import until
 
 from jupyterhub_junction.forwarder import ForwardedRules, Forwarder, Limits
 
@@ -374,19 +375,23 @@ async def test_empty_lines_buy_no_time() -> None:
 async def test_a_slow_reader_is_not_taken_for_a_slow_writer() -> None:
     """It has sent its next requests, and has answers to read before they are looked at."""
     limits = Limits(header_timeout=0.1, keepalive_timeout=0.1, buffer_bytes=4096)
-    page = b"HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n" + bytes(20_000_000)
+    page, times = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + bytes(10_000), 2000
     async with (
-        serving(answer(page)) as server,
-        serving(answer(OK)) as other,
-        forwarding({"/": server.url, "/other/": other.url}, limits=limits) as f,
+        serving(answer(page, times)) as server,
+        forwarding({"/": server.url}, limits=limits) as f,
     ):
+
+        async def stuck() -> bool:
+            return any(c.write_paused and c.exchange is None for c in f.forwarder.clients)
+
         reader, writer = await asyncio.open_connection("127.0.0.1", f.port, limit=1000)
         with contextlib.closing(writer):
-            writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n" * 2)
-            for _ in range(3):  # these connections are given up for being slow, and are younger
-                assert (await f.ask(b"GET / HTTP/1.1\r\nHo")).startswith(b"HTTP/1.1 408 ")
+            writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n" * times)
             async with asyncio.timeout(DEADLINE):
-                for _ in range(2):
+                await until(stuck, "the client's next request waits for it to read")
+                for _ in range(3):  # these are given up for being slow, and are younger
+                    assert (await f.ask(b"GET / HTTP/1.1\r\nHo")).startswith(b"HTTP/1.1 408 ")
+                for _ in range(times):
                     await reader.readexactly(len(page))
 
 
