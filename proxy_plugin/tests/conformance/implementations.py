@@ -237,6 +237,7 @@ PEER = Implementation(
         "path-tilde-encoded": _URL_FORM,
         "path-unicode-lower": _URL_FORM,
         "query-semicolon": "; becomes &",
+        "retarget-on-return": "add_route waits until the route is there, not for its new target",
         "smuggling-both-lengths": _GO_HTTP,
         "target-path": "the path of a target is dropped",
         "trailers-request": _GO_HTTP,
