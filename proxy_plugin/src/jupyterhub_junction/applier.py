@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import json
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from .changed import Changed
 from .replica import Apply, Replica
-from .traefik import RenderOptions, render, with_marker
+from .traefik import RenderOptions, encode, render, with_marker
 from .traefik_api import TraefikAPI, TraefikError
 
 __all__ = ["Applier"]
@@ -128,8 +128,11 @@ class Applier:
             self._on_apply(apply)
 
         def document() -> bytes:
-            whole = with_marker(render(apply.table, options), number)
-            return json.dumps(whole, separators=(",", ":")).encode()
+            gc.disable()  # there are no cycles here, and to look for them stops all threads
+            try:
+                return encode(with_marker(render(apply.table, options), number))
+            finally:
+                gc.enable()
 
         await self.traefik.put(await asyncio.to_thread(document))
         await self.traefik.wait_for(number)

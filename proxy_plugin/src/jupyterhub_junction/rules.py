@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 __all__ = [
     "EVERYTHING",
@@ -31,10 +32,15 @@ EVERYTHING = 'PathPrefix("/")'
 _BOTH_FORMS = frozenset(":[]@!$&'()*+,;=")
 # These cannot stand plain in a path, so only their encoded form reaches the muxer.
 _ALWAYS_ENCODED = {"?": "%3F", "#": "%23"}
+# What stands in a literal of Go as it is.
+_UNQUOTED = re.compile(r"[A-Za-z0-9/%_.~@:+-]*")
+_TOKEN = re.compile(r"%2F|%25|.", re.DOTALL)
 
 
 def _quoted(text: str) -> str:
     """``text`` as a Go string literal, which is what Traefik's rule parser reads."""
+    if _UNQUOTED.fullmatch(text):
+        return f'"{text}"'
     plain = json.dumps(text, ensure_ascii=True)
     # JSON writes what is beyond U+FFFF as two surrogates; Go wants \UXXXXXXXX
     plain = re.sub(
@@ -47,7 +53,7 @@ def _quoted(text: str) -> str:
 
 def tokens_of(path: str) -> tuple[str, ...]:
     """A canonical path as characters of the path that it means; ``%2F`` and ``%25`` are one."""
-    return tuple(re.findall(r"%2F|%25|.", path, re.DOTALL))
+    return tuple(path) if "%" not in path else tuple(_TOKEN.findall(path))
 
 
 def _pattern(token: str) -> str:
@@ -63,11 +69,18 @@ def _is_plain(tokens: Iterable[str]) -> bool:
 
 
 def _literal(tokens: Iterable[str]) -> str:
-    return "".join(_ALWAYS_ENCODED.get(token, token) for token in tokens)
+    return "".join(tokens).replace("?", "%3F").replace("#", "%23")
 
 
 def leaf_rule(tokens: Sequence[str]) -> str:
     """Matches the path itself and everything below it."""
+    return _leaf_rule("".join(tokens))
+
+
+# most routes are the same from one document to the next
+@lru_cache(maxsize=65536)
+def _leaf_rule(canonical: str) -> str:
+    tokens = tokens_of(canonical)
     if _is_plain(tokens):
         path = _literal(tokens)
         return f"Path({_quoted(path)}) || PathPrefix({_quoted(path + '/')})"

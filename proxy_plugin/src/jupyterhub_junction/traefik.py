@@ -15,8 +15,10 @@ no level holds more than :data:`FANOUT` and a few.  Invariants:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from .dispatch import hub_path, hub_route, is_catch_all
@@ -37,6 +39,7 @@ __all__ = [
     "FANOUT",
     "FORWARDER_HEALTH",
     "RenderOptions",
+    "encode",
     "marker_name",
     "render",
     "with_marker",
@@ -51,6 +54,8 @@ FORWARDER_HEALTH = "/junction-forwarder-health"
 
 # What an error page is asked for with: not Upgrade, Connection or the headers of a body.
 _ERROR_HEADERS = ("Accept", "Accept-Language", "Cookie", "User-Agent")
+
+_dump = json.JSONEncoder(separators=(",", ":")).encode
 
 Items = list[tuple[tuple[str, ...], Route]]
 
@@ -119,14 +124,13 @@ class _Renderer:
         """The service for a target, and the middlewares that its routers need."""
         known = self._targets.get(target)
         if known is None:
-            url = urlsplit(target)
+            server, prefix = _server(target)
             name = f"s{len(self._targets)}"
-            balancer: Document = {"servers": [{"url": f"{url.scheme}://{url.netloc}"}]}
-            if url.scheme == "https" and self.options.ca:
+            balancer: Document = {"servers": [{"url": server}]}
+            if server.startswith("https:") and self.options.ca:
                 balancer["serversTransport"] = "internal"
             self.services[name] = {"loadBalancer": balancer}
             needed = []
-            prefix = url.path.rstrip("/")
             if prefix:  # Traefik ignores a path in a server's URL
                 # not addPrefix, which encodes what is encoded once more (3.7.15)
                 replacement = prefix.replace("$", "$$") + "/"
@@ -238,7 +242,14 @@ class _Renderer:
 
 def _is_reached(route: Route) -> bool:
     """Whether Traefik itself can connect to the target; it knows no unix sockets."""
-    return urlsplit(route.target).scheme in ("http", "https")
+    return route.target.startswith(("http://", "https://"))
+
+
+@lru_cache(maxsize=65536)
+def _server(target: str) -> tuple[str, str]:
+    """A target's URL without its path, and the path without its last slash."""
+    url = urlsplit(target)
+    return f"{url.scheme}://{url.netloc}", url.path.rstrip("/")
 
 
 def _items(table: RouteTable, options: RenderOptions, hub: Route | None) -> dict[str, Items]:
@@ -344,3 +355,15 @@ def with_marker(document: Document, serial: int) -> Document:
         **document,
         "http": {**http, "routers": {**http["routers"], marker_name(serial): marker}},
     }
+
+
+def encode(document: Document) -> bytes:
+    """The document as JSON, entry by entry: one call for all would hold up other threads."""
+    parts = []
+    for section, body in document["http"].items():
+        entries = ",".join(f"{_dump(name)}:{_dump(entry)}" for name, entry in body.items())
+        parts.append(f"{_dump(section)}:{{{entries}}}")
+    rest = "".join(
+        f",{_dump(name)}:{_dump(body)}" for name, body in document.items() if name != "http"
+    )
+    return f'{{"http":{{{",".join(parts)}}}{rest}}}'.encode()
