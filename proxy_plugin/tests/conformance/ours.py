@@ -17,13 +17,18 @@ from jupyterhub_junction.proxies.inprocess import InProcessProxy
 from jupyterhub_junction.proxies.internal_ssl import internal_files
 from jupyterhub_junction.supervisor import TraefikMissing, find_traefik
 
-#: Traefik reaches no Unix sockets, and the kernel's connection table knows no statuses.
-TRAEFIK = frozenset(FEATURES) - {"activity-statuses", "unix-target"}
+#: The kernel's connection table, which activity is read from, knows no statuses.
+JUNCTION_FEATURES = frozenset(FEATURES) - {"activity-statuses"}
+#: Traefik alone, without the agent's forwarder, reaches no Unix sockets.
+FILE_FEATURES = JUNCTION_FEATURES - {"unix-target", "hub-restart", "proxy-restart"}
 
 _URL_FORM = (
     "Traefik writes URLs in their normal form (RFC 3986 §6.2.2: upper-case hex, unreserved"
-    " characters plain; ; in a query encoded); it resolves dot segments only where it may also"
-    " merge //, which is switched off"
+    " characters plain; ; in a query encoded)"
+)
+_DOT_SEGMENTS = (
+    "Traefik resolves dot segments only where it may also merge //, which is switched off; in"
+    " junction, the agent's forwarder routes such paths"
 )
 _OWN_FAILURES = (
     "Traefik tells its own failures from a server's only by status: 502 and 504 become the hub's"
@@ -46,8 +51,6 @@ DIFFERENCES = {
             "path-unicode-lower",
             "path-dot-segments-encoded",
             "query-semicolon",
-            "climbing-out",
-            "dot-segments-inside",
         ),
         _OWN_FAILURES: ("status-502-504", "dead-garbage"),
         _GO_HTTP: (
@@ -155,7 +158,7 @@ UNSTEADY = frozenset({"both-ways"})
 JUNCTION = Implementation(
     "junction",
     start_junction,
-    features=TRAEFIK,
+    features=JUNCTION_FEATURES,
     known=DIFFERENCES,
     unsteady=UNSTEADY,
     missing=_no_etcd,
@@ -164,8 +167,8 @@ JUNCTION = Implementation(
 FILE = Implementation(
     "junction-file",
     start_file,
-    features=TRAEFIK - {"hub-restart", "proxy-restart"},
-    known=DIFFERENCES,
+    features=FILE_FEATURES,
+    known=DIFFERENCES | {"climbing-out": _DOT_SEGMENTS},
     unsteady=UNSTEADY,
     missing=_no_traefik,
     version=_version,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ..routes import without_dot_segments
 from .behaviours import behaviour
 from .implementation import Options
 from .world import World, until
@@ -238,7 +239,9 @@ async def dot_segments_inside(world: World) -> None:
     backend = await world.serve()
     for rest in ("a/./b/../c", "a/%2E/b/%2e%2e/c", "./a/c"):
         for answer in await world.get(world.path(rest)):
-            assert backend.seen(answer).target in (world.path(rest), world.path("a/c"))
+            # encoded or plain, resolved or not, it is the same place (RFC 3986 §6.2.2)
+            plain = backend.seen(answer).target.replace("%2E", ".").replace("%2e", ".")
+            assert without_dot_segments(plain) == world.path("a/c")
 
 
 @behaviour("absolute-form", "A request whose target is a whole URL is routed by its path.")
