@@ -16,7 +16,8 @@ from traitlets import Float, Integer, List, Unicode
 from ..activity import JITTER, Resolver, newest_by_route
 from ..keys import iso_time
 from ..routes import Route, RouteTable, check_routespec
-from ..supervisor import Child, Runtime, find_traefik
+from ..runtime import Runtime, find_traefik
+from ..supervisor import Child
 from ..traefik import RenderOptions, render, with_marker
 from ..traefik_api import TraefikAPI, TraefikError
 from .internal_ssl import internal_files

@@ -1,0 +1,207 @@
+"""What the ``junction`` command runs: a replica, or its agent alone."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .agent import Agent, AgentOptions
+from .etcd import EtcdStore
+from .replica import Pacing
+from .runtime import Runtime, find_traefik, read_pid
+from .sockets import listen
+from .status import serve_status
+from .store import StoreRefused
+from .supervisor import Child, run_replica
+from .traefik import RenderOptions
+from .traefik_api import TraefikAPI
+from .traefik_static import PUBLIC_ENTRYPOINT
+
+__all__ = ["REFUSED", "run_agent_command", "run_replica_command"]
+
+#: Exit code for what a restart does not mend.
+REFUSED = 78  # EX_CONFIG of sysexits.h
+
+
+def _password(options: argparse.Namespace) -> str | None:
+    if options.etcd_password_file:
+        try:
+            return Path(options.etcd_password_file).read_text().rstrip("\n")
+        except OSError as error:
+            raise StoreRefused(f"etcd's password file cannot be read: {error}") from None
+    return os.environ.get("JUNCTION_ETCD_PASSWORD")
+
+
+def _endpoints(options: argparse.Namespace) -> list[str]:
+    return [url.strip() for given in options.etcd for url in given.split(",") if url.strip()]
+
+
+async def run_agent_command(options: argparse.Namespace, log: logging.Logger) -> int:
+    """The agent of a Traefik that runs already, until SIGTERM; returns the exit code."""
+    folder = Path(options.runtime_dir)
+    store = EtcdStore(
+        _endpoints(options),
+        prefix=options.etcd_prefix.rstrip("/") + "/",
+        username=options.etcd_username,
+        password=_password(options),
+        ca=options.etcd_ca,
+        cert=options.etcd_cert,
+        key=options.etcd_key,
+    )
+
+    forwarder = None
+    if options.forwarder_fd is not None:
+        forwarder = socket.socket(fileno=options.forwarder_fd)
+    traefik = TraefikAPI(options.control, (folder / "control.password").read_text())
+    agent = Agent(
+        store,
+        traefik,
+        AgentOptions(
+            name=options.name,
+            lease=options.lease,
+            activity=options.activity_interval,
+            max_stale=options.max_stale,
+            traefik_pid=lambda: read_pid(folder / "traefik.pid"),
+            pacing=Pacing(options.pace_covered, options.pace_uncovered),
+            forwarder=forwarder,
+            saved=folder / "table.json",
+        ),
+        RenderOptions(
+            forwarder="http://{}:{}".format(*forwarder.getsockname()) if forwarder else "",
+            certificate=options.certificate,
+            key=options.key,
+            ca=options.target_ca,
+            client_certificate=options.target_cert,
+            client_key=options.target_key,
+        ),
+        log,
+    )
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(agent.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    loop.add_signal_handler(signal.SIGUSR1, setattr, agent, "draining", True)
+    runner = await serve_status(agent, options.status)
+    host, port = runner.addresses[0][:2]
+    (folder / "status.address").write_text(json.dumps(f"{host}:{port}"))
+    try:
+        await task
+    except asyncio.CancelledError:
+        pass
+    except ExceptionGroup as group:
+        refused = group.subgroup(StoreRefused)
+        if refused is None:
+            raise
+        log.critical("cannot use etcd: %s", refused.exceptions[0])
+        return REFUSED
+    finally:
+        await runner.cleanup()
+        await traefik.close()
+        await store.close()
+    return 0
+
+
+def _forward(options: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    """Options of this command as arguments for the agent's."""
+    arguments = []
+    for name in names:
+        value = getattr(options, name)
+        if value not in (None, ""):
+            arguments += [f"--{name.replace('_', '-')}={value}"]
+    return arguments
+
+
+async def run_replica_command(options: argparse.Namespace, log: logging.Logger) -> int:
+    """A replica, until SIGTERM; returns the exit code."""
+    program = find_traefik(options.traefik)
+    runtime = Runtime(
+        listen=options.listen,
+        also_listen=options.also_listen,
+        folder=options.runtime_dir,
+        certificate=options.ssl_cert,
+        key=options.ssl_key,
+        reuse_port=options.reuse_port,
+        trusted_ips=options.trust,
+        grace=options.grace,
+        accept_grace=options.accept_grace,
+    )
+    passed = _forward(
+        options,
+        [
+            "name",
+            "status",
+            "lease",
+            "activity_interval",
+            "max_stale",
+            "pace_covered",
+            "pace_uncovered",
+            "target_ca",
+            "target_cert",
+            "target_key",
+            "log_level",
+            "etcd_prefix",
+            "etcd_username",
+            "etcd_password_file",
+            "etcd_ca",
+            "etcd_cert",
+            "etcd_key",
+        ],
+    )
+    assert runtime.forwarder is not None
+    addresses = {PUBLIC_ENTRYPOINT: options.listen} | {
+        f"{PUBLIC_ENTRYPOINT}-{number}": address
+        for number, address in enumerate(options.also_listen, 1)
+    }
+    api = TraefikAPI(runtime.control_url, runtime.password)
+    try:
+        door = await listen(addresses, log, shared=PUBLIC_ENTRYPOINT if options.reuse_port else "")
+    except BaseException:
+        runtime.remove()
+        raise
+    traefik = Child(
+        "traefik",
+        [program, f"--configFile={runtime.static_file}"],
+        log,
+        pid_file=runtime.pid_file,
+        door=door,
+    )
+    agent = Child(
+        "agent",
+        [
+            sys.executable,
+            "-m",
+            "jupyterhub_junction.cli",
+            "agent",
+            f"--runtime-dir={runtime.folder}",
+            f"--control={runtime.control_url}",
+            f"--forwarder-fd={runtime.forwarder.fileno()}",
+            f"--certificate={runtime.certificate}",
+            f"--key={runtime.key}",
+            *(f"--etcd={url}" for url in _endpoints(options)),
+            *passed,
+        ],
+        log,
+        fatal_codes=[REFUSED],
+        pass_fds=[runtime.forwarder.fileno()],
+    )
+    try:
+        return await run_replica(
+            traefik,
+            agent,
+            log,
+            door=door,
+            loaded=lambda: api.serves("root@rest"),
+            grace=options.grace,
+            accept_grace=options.accept_grace,
+        )
+    finally:
+        await api.close()
+        runtime.remove()

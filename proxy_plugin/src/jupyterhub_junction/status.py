@@ -1,0 +1,50 @@
+"""The agent's own HTTP endpoint: probes, status and metrics."""
+
+from __future__ import annotations
+
+import json
+
+from aiohttp import web
+
+from .agent import Agent
+
+__all__ = ["serve_status"]
+
+
+async def serve_status(agent: Agent, listen: str) -> web.AppRunner:
+    """The agent's own HTTP endpoint: probes, status and metrics."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        reason = agent.not_ready
+        return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
+
+    async def status(_: web.Request) -> web.Response:
+        return web.json_response(agent.status())
+
+    async def metrics(_: web.Request) -> web.Response:
+        shown = agent.status()
+        numbers = {
+            "ready": int(not agent.not_ready),
+            "following": int(not agent.trouble),
+            "routes": shown["routes"],
+            "revision": shown["revision"],
+            "applied_revision": shown["applied"],
+            "applies_total": shown["applies"],
+            "apply_seconds_total": shown["apply_seconds"],
+            "forwarder_connections": shown["forwarder_connections"],
+            "bad_keys": len(agent.replica.bad),
+        }
+        lines = [f"junction_{name} {json.dumps(value)}" for name, value in numbers.items()]
+        return web.Response(text="\n".join(lines) + "\n")
+
+    app = web.Application()
+    for handler in (healthz, readyz, status, metrics):
+        app.router.add_get("/" + handler.__name__, handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    host, _, port = listen.rpartition(":")
+    await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+    return runner
