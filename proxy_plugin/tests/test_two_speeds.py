@@ -25,7 +25,7 @@ FORWARDER = "http://127.0.0.1:1"
 
 SPECS = [
     "/", "/hub/", "/hub/x/", "/user/a/", "/user/a/b/", "/user/a%40/", "/user/ab/", "/user/c/",
-    "/user/c/d/e/", "/s/", "a.b/", "a.b/user/a/", "a.b/user/c/", "c.d/user/a/",
+    "/user/c/d/e/", "/s/", "/b@se/hub/x/", "a.b/", "a.b/user/a/", "a.b/user/c/", "c.d/user/a/",
 ]  # fmt: skip
 PROBES = [
     (host, path)
@@ -33,12 +33,17 @@ PROBES = [
     for path in (
         "/", "/hub", "/hub/home", "/hub/x/y", "/user/a", "/user/a/b/c", "/user/a@/x", "/user/abc",
         "/user/c/d", "/user/c/d/e/f", "/s/t", "/other", "/user/a/../c/x",
+        "/b@se/hub/x", "/b%40se/hub/x",
     )
 ]  # fmt: skip
 
 
+UNIX = "http+unix://%2Fs"
+
+
 def route(spec: str, number: int, hub: bool) -> Route:
-    return Route(spec, f"http://10.0.0.{number}:80", {"hub": True} if hub else {})
+    target = UNIX if number == 3 else f"http://10.0.0.{number}:80"
+    return Route(spec, target, {"hub": True} if hub and number != 3 else {})
 
 
 class TwoSpeeds(RuleBasedStateMachine):
@@ -51,12 +56,15 @@ class TwoSpeeds(RuleBasedStateMachine):
         first = route("/", 0, True)
         #: the table at each revision
         self.states: dict[int, RouteTable] = {1: RouteTable([first])}
+        self.infos = {1: self.info}
         self.batches: list[Batch] = []
         self.position = 0
         #: what Traefik may serve now; None is the boot router: all goes to the forwarder
         self.documents: list[Model | None] = [None]
         self.apply: Apply | None = None
         self.coming: Model | None = None
+        #: Traefik sends to the forwarder what is the forwarder's
+        self.forwards = True
         items = (
             Item(TABLE, self.info.encode(), 1),
             Item(ROUTES + "/", encode_route(first), 1),
@@ -72,7 +80,7 @@ class TwoSpeeds(RuleBasedStateMachine):
     @rule(
         changes=st.dictionaries(
             st.sampled_from(SPECS),
-            st.one_of(st.none(), st.tuples(st.integers(1, 2), st.booleans())),
+            st.one_of(st.none(), st.tuples(st.integers(1, 3), st.booleans())),
             min_size=1,
             max_size=3,
         )
@@ -90,13 +98,15 @@ class TwoSpeeds(RuleBasedStateMachine):
                 table.add(added)
                 events.append(Event(ROUTES + spec, encode_route(added), revision))
         self.states[revision] = table
+        self.infos[revision] = self.info
         self.batches.append(Batch("one", revision, tuple(events)))
 
-    @rule(base=st.sampled_from(["/", "/base/"]))
+    @rule(base=st.sampled_from(["/", "/b%40se/"]))
     def declare(self, base: str) -> None:
         self.info = TableInfo("0" * 16, f"{base}hub/error/")
         revision = self.revision + 1
-        self.states[revision] = self.states[self.revision]
+        self.states[revision] = self.states[revision - 1]
+        self.infos[revision] = self.info
         self.batches.append(Batch("one", revision, (Event(TABLE, self.info.encode(), revision),)))
 
     @rule(count=st.integers(1, 4))
@@ -104,6 +114,20 @@ class TwoSpeeds(RuleBasedStateMachine):
         for batch in self.batches[self.position :][:count]:
             self.position += 1
             assert self.replica.follow(batch)
+
+    @rule()
+    def read(self) -> None:
+        """All of it again, as when a watch broke."""
+        items = [Item(TABLE, self.infos[self.revision].encode(), 1)]
+        for each in self.states[self.revision].values():
+            items.append(Item(ROUTES + each.routespec, encode_route(each), 1))
+        assert self.replica.offer(Snapshot("one", self.revision, tuple(items)))
+        self.position = len(self.batches)
+
+    @rule(there=st.booleans())
+    def traefik_fails_over_and_back(self, there: bool) -> None:
+        self.forwards = there
+        self.replica.set_forwarder(there)
 
     @precondition(lambda self: self.replica.wait is not None)
     @rule()
@@ -152,7 +176,9 @@ class TwoSpeeds(RuleBasedStateMachine):
             self.apply = None
 
     def served(self, document: Model | None, host: str, path: str) -> str | None:
-        target = FORWARDER if document is None else document.target(host, path)
+        target = FORWARDER
+        if document is not None:
+            target = document.target(host, path, failed_over=not self.forwards)
         if target != FORWARDER:
             return target
         found = self.replica.table.resolve(host, path)
@@ -169,6 +195,8 @@ class TwoSpeeds(RuleBasedStateMachine):
             for host, path in PROBES:
                 found = [table.resolve(host, path) for table in tables]
                 wanted = {each.target if each else None for each in found}
+                if not self.forwards and (".." in path or UNIX in wanted):
+                    continue  # these are the forwarder's alone
                 assert self.served(document, host, path) in wanted, (host, path)
 
     @invariant()

@@ -15,6 +15,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 __all__ = ["JITTER", "Address", "Resolver", "last_data", "newest_by_route"]
@@ -58,13 +59,25 @@ def last_data(
             to the same servers); None counts all of this network namespace.
 
     Raises:
-        OSError: the kernel has no INET_DIAG, or refuses it.
+        OSError: the kernel has no INET_DIAG, or refuses it now.
     """
-    from pyroute2 import DiagSocket
+    try:
+        from pyroute2 import DiagSocket
+        from pyroute2.netlink.exceptions import NetlinkError
+    except ImportError as error:
+        raise OSError(f"pyroute2 cannot be used: {error}") from None
+    try:
+        return _last_data(DiagSocket, pids, clock)
+    except NetlinkError as error:
+        raise OSError(error.code, str(error)) from None
 
+
+def _last_data(
+    diag_socket: Any, pids: Collection[int] | None, clock: Callable[[], float]
+) -> dict[Address, float]:
     wanted = None if pids is None else frozenset().union(*map(_sockets_of, pids))
     newest: dict[Address, float] = {}
-    with DiagSocket() as diag:
+    with diag_socket() as diag:
         diag.bind()
         now = clock()
         for family in (socket.AF_INET, socket.AF_INET6):

@@ -53,16 +53,20 @@ class ActivityReports:
         self._reported: dict[str, tuple[float, float]] = {}  # newest data, and when told
 
     async def run(self) -> None:
-        """Report until cancelled, or for as long as the kernel lets its table be read."""
+        """Report until cancelled."""
         resolver = Resolver()
+        trouble = ""
         while True:
             await asyncio.sleep(min(self._interval / 2, 10.0))
             targets = {route.routespec: route.target for route in self._table.values()}
             try:
                 newest = await asyncio.to_thread(newest_by_route, targets, resolver, self._pids())
             except OSError as error:
-                self._log.error("no last_activity: the kernel's connection table: %s", error)
-                return
+                if str(error) != trouble:
+                    self._log.error("no last_activity: the kernel's connection table: %s", error)
+                trouble = str(error)
+                continue
+            trouble = ""
             if self._following():
                 with contextlib.suppress(StoreError):
                     await self._report(newest)

@@ -92,7 +92,7 @@ class Agent:
         self.options = options
         self.rendering = rendering
         self.log = log
-        self.replica = Replica(forwarder=options.forwarder is not None, pacing=options.pacing)
+        self.replica = Replica(pacing=options.pacing)
         #: why the agent does not follow etcd now; empty while it does
         self.trouble = "not connected yet"
         self.draining = False
@@ -105,6 +105,7 @@ class Agent:
             log,
             poll=options.poll,
             on_apply=self._on_apply,
+            may_apply=lambda: self._forwarder is None or self._listening,
         )
         self._forwarder = self._make_forwarder() if options.forwarder else None
         self._saved = SavedTable(options.saved, log) if options.saved else None
@@ -161,7 +162,7 @@ class Agent:
         """Run until cancelled.
 
         Raises:
-            StoreRefused: the store says no at the very start; later it is tried again.
+            StoreRefused: the store says no before there is any table; later it is tried again.
         """
         activity = ActivityReports(
             self.store,
@@ -186,9 +187,8 @@ class Agent:
                 await self._forwarder.stop()
 
     def _serves(self) -> bool:
-        """Whether what the replica claims can be so: Traefik is loaded, and the forwarder there."""
-        forwards = self._forwarder is None or self._listening
-        return self.replica.applied > 0 and bool(self.applier.started) and forwards
+        """Whether Traefik is loaded, and so there is something to claim."""
+        return self.replica.applied > 0 and bool(self.applier.started)
 
     def _pids(self) -> Collection[int] | None:
         pid = self.options.traefik_pid() if self.options.traefik_pid else None
@@ -242,20 +242,16 @@ class Agent:
 
     async def _follow_loop(self) -> None:
         pause = 0.1
-        ever = False
         while True:
             begun = time.monotonic()
             try:
                 await self._follow()
                 trouble = self.replica.holding or "Traefik does not answer"
-            except StoreRefused as error:
-                if not ever:
-                    raise
-                trouble = str(error)
             except StoreError as error:
                 trouble = str(error)
                 self._restore()
-            ever = ever or self.replica.known > 0
+                if isinstance(error, StoreRefused) and not self.replica.known:
+                    raise
             if trouble != self.trouble:
                 self.log.warning("not following etcd: %s", trouble)
             self.trouble = trouble
@@ -384,6 +380,7 @@ class Agent:
                 raise StoreUnavailable("the lease of this replica ended")
 
     def _report(self, lease: int) -> Put:
+        self.replica.set_forwarder(self._listening and self.applier.forwards())
         value = self.replica.report(__version__).encode()
         return Put(REPLICAS + self.options.name, value, lease)
 

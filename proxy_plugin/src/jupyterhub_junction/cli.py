@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import re
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from . import __version__, loops
 from .commands import REFUSED, run_agent_command, run_replica_command
@@ -17,6 +18,22 @@ from .runtime import TraefikMissing
 from .store import StoreRefused
 
 __all__ = ["main"]
+
+
+def _at_least(least: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if least <= (value := float(text)) < float("inf"):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is no number, {least:g} or more")
+
+    return number
+
+
+def _address(text: str) -> str:
+    if not re.fullmatch(r"(?:\[[^\]]*\]|[^:]*):[0-9]{1,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no address: write HOST:PORT")
+    return text
 
 
 def _etcd_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,28 +70,32 @@ def _replica_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--status",
         metavar="HOST:PORT",
+        type=_address,
         default="127.0.0.1:0",
         help="where /readyz, /healthz, /status and /metrics answer (%(default)s: any free port)",
     )
     parser.add_argument(
-        "--lease", type=float, default=10, help="seconds that silence is forgiven (%(default)g)"
+        "--lease",
+        type=_at_least(1),
+        default=10,
+        help="seconds that silence is forgiven (%(default)g)",
     )
     parser.add_argument(
         "--activity-interval",
-        type=float,
+        type=_at_least(0),
         default=60,
         help="seconds between two reports of one route's last activity (%(default)g)",
     )
     parser.add_argument(
         "--max-stale",
-        type=float,
+        type=_at_least(0),
         default=0,
         help="seconds cut off from etcd after which this replica is not ready (0: never)",
     )
     parser.add_argument(
         "--pace-covered",
         metavar="FACTOR",
-        type=float,
+        type=_at_least(0),
         default=Pacing().covered,
         help="a change that is in effect without an apply waits for one this many times as long as"
         " the last one took (%(default)g)",
@@ -82,7 +103,7 @@ def _replica_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pace-uncovered",
         metavar="FACTOR",
-        type=float,
+        type=_at_least(0),
         default=Pacing().uncovered,
         help="the same for a change that is not in effect before (%(default)g)",
     )
@@ -203,7 +224,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except (TraefikMissing, StoreRefused, ValueError, OSError) as error:
         print(f"junction {options.command}: {error}", file=sys.stderr)
-        return REFUSED
+        # an agent's trouble may pass (no room on the disk, say), and its Traefik serves on
+        passes = options.command == "agent" and not isinstance(error, StoreRefused)
+        return 1 if passes else REFUSED
 
 
 if __name__ == "__main__":

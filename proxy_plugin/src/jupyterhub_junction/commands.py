@@ -23,7 +23,7 @@ from .store import StoreRefused
 from .supervisor import Child, run_replica
 from .traefik import RenderOptions
 from .traefik_api import TraefikAPI
-from .traefik_static import PUBLIC_ENTRYPOINT
+from .traefik_static import CONTROL_ENTRYPOINT, PUBLIC_ENTRYPOINT
 
 __all__ = ["REFUSED", "run_agent_command", "run_replica_command"]
 
@@ -44,8 +44,17 @@ def _endpoints(options: argparse.Namespace) -> list[str]:
     return [url.strip() for given in options.etcd for url in given.split(",") if url.strip()]
 
 
+def _check_files(options: argparse.Namespace) -> None:
+    """Raises ValueError for a file of the options that cannot be read."""
+    for name in ("target_ca", "target_cert", "target_key"):
+        path = getattr(options, name)
+        if path and not os.access(path, os.R_OK):
+            raise ValueError(f"--{name.replace('_', '-')} {path} cannot be read")
+
+
 async def run_agent_command(options: argparse.Namespace, log: logging.Logger) -> int:
     """The agent of a Traefik that runs already, until SIGTERM; returns the exit code."""
+    _check_files(options)
     folder = Path(options.runtime_dir)
     store = EtcdStore(
         _endpoints(options),
@@ -121,6 +130,7 @@ def _forward(options: argparse.Namespace, names: Sequence[str]) -> list[str]:
 
 async def run_replica_command(options: argparse.Namespace, log: logging.Logger) -> int:
     """A replica, until SIGTERM; returns the exit code."""
+    _check_files(options)
     program = find_traefik(options.traefik)
     runtime = Runtime(
         listen=options.listen,
@@ -156,13 +166,19 @@ async def run_replica_command(options: argparse.Namespace, log: logging.Logger) 
         ],
     )
     assert runtime.forwarder is not None
+    assert runtime.control_socket is not None
     addresses = {PUBLIC_ENTRYPOINT: options.listen} | {
         f"{PUBLIC_ENTRYPOINT}-{number}": address
         for number, address in enumerate(options.also_listen, 1)
     }
     api = TraefikAPI(runtime.control_url, runtime.password)
     try:
-        door = await listen(addresses, log, shared=PUBLIC_ENTRYPOINT if options.reuse_port else "")
+        door = await listen(
+            addresses,
+            log,
+            shared=PUBLIC_ENTRYPOINT if options.reuse_port else "",
+            inside={CONTROL_ENTRYPOINT: runtime.control_socket},
+        )
     except BaseException:
         runtime.remove()
         raise

@@ -12,7 +12,7 @@ So a change can be in effect without a new document.  Invariants:
 from __future__ import annotations
 
 from .keys import TableInfo
-from .routes import Key, Route, RouteTable
+from .routes import Key, Route, RouteTable, canonical_path
 
 __all__ = ["WHOLE", "Dispatch", "hub_path", "hub_route", "is_catch_all"]
 
@@ -28,7 +28,7 @@ def hub_route(table: RouteTable) -> Route | None:
 
 def hub_path(error_path: str) -> str:
     """The canonical path of the hub itself, ``/hub``; "" if the error pages do not tell it."""
-    return error_path.removesuffix("error/").rstrip("/") if error_path.endswith("/error/") else ""
+    return canonical_path(error_path[: -len("error/")]) if error_path.endswith("/error/") else ""
 
 
 def is_catch_all(route: Route | None, hub: Route | None) -> bool:
@@ -46,13 +46,11 @@ class Dispatch:
     Args:
         table: never changed afterwards.
         info: the paths that the document was made with.
-        forwarder: unmatched requests go to a forwarder.
     """
 
-    def __init__(self, table: RouteTable, info: TableInfo, *, forwarder: bool) -> None:
+    def __init__(self, table: RouteTable, info: TableInfo) -> None:
         self.table = table
         self.info = info
-        self._forwarder = forwarder
         self._hub = hub_route(table)
         self._hub_path = hub_path(info.error_path)
 
@@ -67,10 +65,13 @@ class Dispatch:
             mine.target == wanted.target and mine.data.get("hub") == wanted.data.get("hub")
         )
 
-    def serves(self, key: Key, wanted: Route | None, info: TableInfo | None) -> bool:
+    def serves(
+        self, key: Key, wanted: Route | None, info: TableInfo | None, *, forwarder: bool
+    ) -> bool:
         """Whether what the newest table says of this key is in effect.
 
         Args:
+            forwarder: unmatched requests reach a forwarder that has the newest table.
             wanted: the route of the newest table at this key, None if it has none.
             info: of the newest table.
         """
@@ -78,7 +79,7 @@ class Dispatch:
             return True
         if key == WHOLE or wanted is None or self.table.at(key) is not None:
             return False
-        return self._forwarder and not wanted.data.get("hub") and self._is_forwarded(*key)
+        return forwarder and not wanted.data.get("hub") and self._is_forwarded(*key)
 
     def _is_forwarded(self, host: str, path: str) -> bool:
         """Whether all requests at and below a path without a route reach the forwarder."""

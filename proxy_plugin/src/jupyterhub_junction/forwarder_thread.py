@@ -50,6 +50,7 @@ class ForwarderThread:
         self._thread: threading.Thread | None = None
         self._grace = 0.0
         self._ended: asyncio.Event | None = None
+        self._given_up = False
 
     async def start(self) -> None:
         """Begin to listen.
@@ -81,6 +82,8 @@ class ForwarderThread:
                 loop.call_soon_threadsafe(tell, error, own)
                 return
             loop.call_soon_threadsafe(tell, None, own)
+            if self._given_up:
+                stop.set()
             await stop.wait()
             await self.forwarder.stop(self._grace)
 
@@ -93,8 +96,12 @@ class ForwarderThread:
 
         self._thread = threading.Thread(target=work, name=self._name, daemon=True)
         self._thread.start()
-        async with asyncio.timeout(self._timeout):
-            self._loop = await started
+        try:
+            async with asyncio.timeout(self._timeout):
+                self._loop = await started
+        except TimeoutError:
+            self._given_up = True  # it ends as soon as it listens
+            raise
 
     async def wait(self) -> None:
         """Return when the thread has ended."""
@@ -129,7 +136,8 @@ class ForwarderThread:
         if thread is None or loop is None or stop is None:
             return
         self._grace = grace
-        loop.call_soon_threadsafe(stop.set)
+        with contextlib.suppress(RuntimeError):  # it has ended, and its loop is closed
+            loop.call_soon_threadsafe(stop.set)
         await asyncio.to_thread(thread.join, grace + self._timeout)
         if thread.is_alive():
             raise RuntimeError(f"the thread {self._name} does not end")

@@ -14,7 +14,7 @@ wait, and which revision is in effect.  Invariants:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from .dispatch import WHOLE, Dispatch
 from .keys import ROUTES, TABLE, BadValue, ReplicaReport, TableInfo, decode_route
@@ -33,14 +33,24 @@ class Pacing:
     Attributes:
         covered: for changes that are in effect without an apply.
         uncovered: for those that are not.
+        most_covered, most_uncovered: seconds that they wait at most, whatever an apply costs.
     """
 
     covered: float = 10.0
     uncovered: float = 3.0
+    most_covered: float = 60.0
+    most_uncovered: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.covered < 0 or self.uncovered < 0:
-            raise ValueError(f"pacing {self.covered:g}, {self.uncovered:g}: must not be negative")
+        for name, value in asdict(self).items():
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"pacing: {name} is {value:g}, it must be 0 or more")
+
+    def wait(self, cost: float, *, covered: bool) -> float:
+        """Seconds to wait after an apply that took ``cost`` seconds."""
+        if covered:
+            return min(self.covered * cost, self.most_covered)
+        return min(self.uncovered * cost, self.most_uncovered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +66,8 @@ class Replica:
     """The state of one replica; see the module for its invariants.
 
     Args:
-        forwarder: requests that match no route of a document go to a forwarder that has
-            :attr:`table`; without one, every change waits for an apply.
+        forwarder: requests that match no route of a document reach a forwarder that has
+            :attr:`table`; while they do not, every change waits for an apply.
         pacing: how long changes wait.
     """
 
@@ -83,6 +93,7 @@ class Replica:
         # what is not in effect, and the first revision of which that is so, in their order
         self._wrong: dict[Key, int] = {}
         self._differs: set[Key] = set()  # from the newest document
+        self._applying: set[Key] = set()  # differed from the last confirmed one, and may still
 
     @property
     def revision(self) -> int:
@@ -99,9 +110,9 @@ class Replica:
             return None
         if not self.applied or self._uncertain:
             return 0.0
-        if self._wrong:
-            return self._pacing.uncovered * self._cost
-        return self._pacing.covered * self._cost if self._differs else None
+        if not self._wrong and not self._differs:
+            return None
+        return self._pacing.wait(self._cost, covered=not self._wrong)
 
     def offer(self, snapshot: Snapshot) -> bool:
         """Take all of ``routes/`` and ``table`` as read at one revision.
@@ -195,7 +206,8 @@ class Replica:
         assert self.info is not None
         assert self._coming is None
         apply = Apply(self.known, self.table.copy(), self.info)
-        self._coming = Dispatch(apply.table, apply.info, forwarder=self._forwarder)
+        self._coming = Dispatch(apply.table, apply.info)
+        self._applying |= self._differs
         self._differs.clear()
         return apply
 
@@ -211,7 +223,21 @@ class Replica:
             cost,
             False,
         )
+        self._applying.clear()
         self._wrong = {key: at for key, at in self._wrong.items() if not self._in_effect(key)}
+
+    def set_forwarder(self, there: bool) -> None:
+        """Say whether requests that match no route of a document reach the forwarder now."""
+        if there == self._forwarder:
+            return
+        self._forwarder = there
+        if there:
+            self._wrong = {key: at for key, at in self._wrong.items() if not self._in_effect(key)}
+        else:
+            # which of these have been claimed is not known here, so none is from now on
+            unsure = self._differs | self._applying
+            lost = {key: 1 for key in unsure if not self._in_effect(key)}
+            self._wrong = lost | {k: at for k, at in self._wrong.items() if k not in lost}
 
     def lost(self) -> None:
         """Traefik lost its table (it was restarted): all has to be applied again."""
@@ -227,7 +253,10 @@ class Replica:
             return False
         wanted = None if key == WHOLE else self.table.at(key)
         possible = [self._serving] if self._coming is None else [self._serving, self._coming]
-        return all(document.serves(key, wanted, self.info) for document in possible)
+        return all(
+            document.serves(key, wanted, self.info, forwarder=self._forwarder)
+            for document in possible
+        )
 
     def _changed(self, key: Key, revision: int) -> None:
         newest = self._coming or self._serving

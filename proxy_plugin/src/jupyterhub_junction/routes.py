@@ -253,9 +253,10 @@ class RouteTable(Mapping[str, Route]):
         """Add or replace a route; returns the one it replaced."""
         old = self._routes.get(route.routespec)
         self._routes[route.routespec] = route
-        paths = self._hosts.setdefault(route.host, {})
+        paths = self._hosts.get(route.host, {})
         others = [other for other in paths.get(route.path, ()) if other is not old]
         paths[route.path] = tuple(sorted([*others, route], key=lambda each: each.routespec))
+        self._hosts[route.host] = paths  # never without a path: others may be reading
         return old
 
     def remove(self, routespec: str) -> Route | None:
@@ -266,10 +267,10 @@ class RouteTable(Mapping[str, Route]):
             others = tuple(other for other in paths[old.path] if other is not old)
             if others:
                 paths[old.path] = others
-            else:
+            elif len(paths) > 1:
                 del paths[old.path]
-                if not paths:
-                    del self._hosts[old.host]
+            else:
+                del self._hosts[old.host]
         return old
 
     def served(self) -> Iterator[Route]:

@@ -61,8 +61,20 @@ def find_traefik(path: str = "") -> str:
     return found
 
 
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+def _check_private(folder: Path) -> None:
+    """Raises PermissionError unless the folder is ours, and nobody else may enter it."""
+    found = folder.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise PermissionError(
+            f"the folder {folder} holds secrets, so it must be this user's alone:"
+            f" chown it, and chmod 700 {folder}"
+        )
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a new file that only this user can read, in place of one that was there."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "w") as file:
         file.write(text)
 
@@ -86,7 +98,7 @@ def _self_signed(folder: Path) -> tuple[str, str]:
         .not_valid_after(now + datetime.timedelta(days=3650))
         .sign(key, hashes.SHA256())
     )
-    _write_private(
+    write_private(
         folder / "default.key",
         key.private_bytes(
             serialization.Encoding.PEM,
@@ -94,7 +106,7 @@ def _self_signed(folder: Path) -> tuple[str, str]:
             serialization.NoEncryption(),
         ).decode(),
     )
-    _write_private(
+    write_private(
         folder / "default.crt", certificate.public_bytes(serialization.Encoding.PEM).decode()
     )
     return str(folder / "default.crt"), str(folder / "default.key")
@@ -106,6 +118,12 @@ def read_pid(file: Path) -> int | None:
         return int(file.read_text())
     except (OSError, ValueError):
         return None
+
+
+def _bound() -> socket.socket:
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    return bound
 
 
 class Runtime:
@@ -134,16 +152,19 @@ class Runtime:
         self._own = not folder
         self.folder = Path(folder or tempfile.mkdtemp(prefix="junction-"))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_private(self.folder)
         self.dynamic = self.folder / "dynamic"
         self.dynamic.mkdir(mode=0o700, exist_ok=True)
         self.routes_file = self.dynamic / "routes.toml"
         self.pid_file = self.folder / "traefik.pid"
-        self.control = f"127.0.0.1:{free_port()}"
-        #: bound here, so that the port stays the same whenever the agent is started again
-        self.forwarder = socket.socket() if provider == "rest" else None
+        #: bound here, so that nobody else gets these ports while what listens there is started;
+        #: the control port's password would be sent to him
+        self.control_socket = _bound() if provider == "rest" else None
+        self.forwarder = _bound() if provider == "rest" else None
+        port = self.control_socket.getsockname()[1] if self.control_socket else free_port()
+        self.control = f"127.0.0.1:{port}"
         forwarder = ""
         if self.forwarder is not None:
-            self.forwarder.bind(("127.0.0.1", 0))
             forwarder = f"http://127.0.0.1:{self.forwarder.getsockname()[1]}"
         self.password = secrets.token_urlsafe(32)
         self.tls = bool(certificate)
@@ -171,9 +192,9 @@ class Runtime:
         )
         self.static_file = self.folder / "static.yml"
         # JSON is YAML, which Traefik reads by the file's ending
-        _write_private(self.dynamic / "control.yml", json.dumps(control, indent=1))
-        _write_private(self.static_file, json.dumps(static, indent=1))
-        _write_private(self.folder / "control.password", self.password)
+        write_private(self.dynamic / "control.yml", json.dumps(control, indent=1))
+        write_private(self.static_file, json.dumps(static, indent=1))
+        write_private(self.folder / "control.password", self.password)
 
     @property
     def control_url(self) -> str:
@@ -183,7 +204,7 @@ class Runtime:
     def write_routes(self, toml: str) -> None:
         """Replace the routes file; Traefik never sees half of it."""
         new = self.dynamic / "routes.new"  # not *.toml, so Traefik does not read it
-        _write_private(new, toml)
+        write_private(new, toml)
         os.replace(new, self.routes_file)
 
     def traefik_pid(self) -> int | None:
@@ -191,8 +212,9 @@ class Runtime:
         return read_pid(self.pid_file)
 
     def remove(self) -> None:
-        """Let go of the forwarder's socket, and remove the folder if it was made here."""
-        if self.forwarder is not None:
-            self.forwarder.close()
+        """Let go of the sockets, and remove the folder if it was made here."""
+        for each in (self.control_socket, self.forwarder):
+            if each is not None:
+                each.close()
         if self._own:
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,5 +1,7 @@
 """The last complete table on disk, for an agent that starts while etcd is away.
 
+The file holds a line about the table, then a line for each key.
+
 Invariants:
 
 * The file is replaced whole, and only its owner can read it.
@@ -19,6 +21,7 @@ from pathlib import Path
 from .changed import Changed
 from .keys import ROUTES, TABLE, encode_route
 from .replica import Replica
+from .runtime import write_private
 from .store import Item, Snapshot
 
 __all__ = ["SavedTable"]
@@ -64,27 +67,28 @@ class SavedTable:
         Raises:
             OSError: it cannot be written; the old one stays.
         """
-        whole = {
+        head = {
             "format": _FORMAT,
             "cluster_id": cluster_id,
             "revision": revision,
-            "values": values,
+            "keys": len(values),
         }
         new = self.path.with_suffix(".new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w") as file:
-            json.dump(whole, file)
+        # line by line: one call for all would hold up other threads
+        write_private(new, "".join(f"{json.dumps(row)}\n" for row in (head, *values.items())))
         os.replace(new, self.path)
 
     def read(self) -> tuple[Snapshot, float] | None:
         """The table, and how many seconds ago it was saved; None if there is none."""
         try:
             age = time.time() - self.path.stat().st_mtime
-            loaded = json.loads(self.path.read_text())
-            if loaded["format"] != _FORMAT:
-                raise ValueError(f"format {loaded['format']!r}")
-            items = tuple(Item(str(k), str(v).encode(), 0) for k, v in loaded["values"].items())
-            return Snapshot(str(loaded["cluster_id"]), int(loaded["revision"]), items), age
+            first, *rows = self.path.read_text().splitlines()
+            head = json.loads(first)
+            if head["format"] != _FORMAT or head["keys"] != len(rows):
+                raise ValueError(f"format {head['format']!r} with {len(rows)} keys")
+            pairs = (json.loads(row) for row in rows)
+            items = tuple(Item(str(key), str(value).encode(), 0) for key, value in pairs)
+            return Snapshot(str(head["cluster_id"]), int(head["revision"]), items), age
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

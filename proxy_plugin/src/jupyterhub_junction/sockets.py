@@ -98,6 +98,7 @@ async def listen(
     log: logging.Logger,
     *,
     shared: str = "",
+    inside: Mapping[str, socket.socket] | None = None,
     timeout: float = 10.0,
 ) -> Door:
     """Bind all addresses, and listen behind a shut door.
@@ -105,6 +106,7 @@ async def listen(
     Args:
         addresses: ``host:port`` by name of the entry point.
         shared: the entry point whose port is shared with other replicas.
+        inside: bound sockets of entry points that the door does not stand before.
         timeout: seconds that an address gets to become free: that of a replica which was
             killed is, once its Traefik has ended too.
 
@@ -128,9 +130,9 @@ async def listen(
                         log.warning("waiting for %s, which is in use", address)
                         said = True
                     await asyncio.sleep(0.1)
-        door = Door(sockets, log)
+        door = Door(sockets, log, inside=inside)
         door.shut()
-        for listener in sockets.values():
+        for listener in (*sockets.values(), *door.inside.values()):
             listener.listen(socket.SOMAXCONN)
     except BaseException:
         for listener in sockets.values():
@@ -142,8 +144,15 @@ async def listen(
 class Door:
     """Listening sockets by name of their entry point, with a door before them."""
 
-    def __init__(self, sockets: Mapping[str, socket.socket], log: logging.Logger) -> None:
+    def __init__(
+        self,
+        sockets: Mapping[str, socket.socket],
+        log: logging.Logger,
+        *,
+        inside: Mapping[str, socket.socket] | None = None,
+    ) -> None:
         self.sockets = dict(sockets)
+        self.inside = dict(inside or {})
         self.log = log
         self._filter = ctypes.create_string_buffer(_ONLY_NEW, len(_ONLY_NEW))
         self._shut = False
@@ -181,7 +190,7 @@ class Door:
     def close(self) -> None:
         """Let go of the sockets: they stay open for as long as a Traefik holds them."""
         self.open()
-        for each in self.sockets.values():
+        for each in (*self.sockets.values(), *self.inside.values()):
             each.close()
 
     def handing_over(self) -> tuple[list[int], Callable[[], None]]:
@@ -190,7 +199,8 @@ class Door:
         Returns:
             The file descriptors that it keeps, and what it has to do between fork and exec.
         """
-        targets = range(_FIRST, _FIRST + len(self.sockets))
+        handed = self.sockets | self.inside
+        targets = range(_FIRST, _FIRST + len(handed))
         # a file descriptor that is free here could be what the child reports a failure through
         for number in targets:
             try:
@@ -200,8 +210,8 @@ class Door:
                 if null != number:
                     os.dup2(null, number, inheritable=False)
                     os.close(null)
-        sources = [each.fileno() for each in self.sockets.values()]
-        names = ":".join(self.sockets)
+        sources = [each.fileno() for each in handed.values()]
+        names = ":".join(handed)
 
         def hand_over() -> None:
             # first out of the way: a source may stand where a target comes to stand

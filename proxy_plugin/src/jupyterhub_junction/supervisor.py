@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import logging
 import signal
+import subprocess
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -84,23 +85,31 @@ class Child:
         pause = 0.05
         loop = asyncio.get_running_loop()
         while True:
-            if self.process is None:
-                await self.start()
-            assert self.process is not None
             begun = loop.time()
-            code = await self.process.wait()
+            try:
+                if self.process is None:
+                    await self.start()
+                assert self.process is not None
+                code = await self.process.wait()
+                said = f"ended with code {code}"
+            except (OSError, subprocess.SubprocessError) as error:  # no memory, say, or no room
+                code, said = 1, f"cannot be started: {error}"
             if self._stopping:
                 return 0
             if code in self.fatal_codes:
                 return code
             if loop.time() - begun > 10:
                 pause = 0.05
-            self.log.error("%s ended with code %d: starting it again", self.name, code)
+            self.log.error("%s %s: starting it again", self.name, said)
             if on_restart is not None:
                 on_restart()
             self.process = None
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
+
+    def retire(self) -> None:
+        """Do not start it again when it ends."""
+        self._stopping = True
 
     def kill(self) -> None:
         """End the process at once; :meth:`keep` does not start it again."""
@@ -191,6 +200,7 @@ async def run_replica(
             if keeper.done() and not stop.is_set():
                 return keeper.result()
         log.info("draining")
+        agent.retire()  # a new one would not know that this replica is leaving
         agent.signal(signal.SIGUSR1)
         # from here on the sockets are Traefik's alone, so that they close when it closes them
         admitting.cancel()

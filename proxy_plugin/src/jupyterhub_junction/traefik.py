@@ -37,6 +37,7 @@ from .traefik_static import CONTROL_ENTRYPOINT, Document
 
 __all__ = [
     "FANOUT",
+    "FORWARDER",
     "FORWARDER_HEALTH",
     "RenderOptions",
     "encode",
@@ -48,7 +49,8 @@ __all__ = [
 #: Routers that one level of the tree may hold before it is split.
 FANOUT = 100
 
-#: The service for what matches no route, and the path that its health is asked for with.
+#: The forwarder's service, that which falls back from it to the hub, and its health's path.
+FORWARDER = "forwarder"
 FALLBACK = "fallback"
 FORWARDER_HEALTH = "/junction-forwarder-health"
 
@@ -119,6 +121,7 @@ class _Renderer:
         self.services: dict[str, Document] = {}
         self.middlewares: dict[str, Document] = {}
         self._targets: dict[str, tuple[str, list[str]]] = {}
+        self.fallback = FORWARDER  # the service for what Traefik itself has no route for
 
     def service(self, target: str) -> tuple[str, list[str]]:
         """The service for a target, and the middlewares that its routers need."""
@@ -143,20 +146,15 @@ class _Renderer:
     def forward(self) -> None:
         """The services for what matches no route, and for paths that lead out of their route."""
         server = {"url": self.options.forwarder}
-        self.services["forwarder"] = {
-            "loadBalancer": {
-                "servers": [server],
-                # patient, so that a flood of unknown paths does not look like a loss
-                "healthCheck": {"path": FORWARDER_HEALTH, "interval": "1s", "timeout": "5s"},
-            }
-        }
+        # patient, so that a flood of unknown paths does not look like a loss
+        check = {"path": FORWARDER_HEALTH, "interval": "1s", "timeout": "5s"}
+        self.services[FORWARDER] = {"loadBalancer": {"servers": [server], "healthCheck": check}}
         if self.hub is not None and _is_reached(self.hub):
-            failover = {"service": "forwarder", "fallback": self.service(self.hub.target)[0]}
+            failover = {"service": FORWARDER, "fallback": self.service(self.hub.target)[0]}
             self.services[FALLBACK] = {"failover": failover}
-        else:
-            self.services[FALLBACK] = self.services.pop("forwarder")
+            self.fallback = FALLBACK
         # Traefik routes by the path as sent, the forwarder by where it leads (RFC 3986 §5.2.4)
-        self.router(dot_segments_rule(), 2_000_000, "root", to=FALLBACK)
+        self.router(dot_segments_rule(), 2_000_000, "root", to=self.fallback)
 
     def router(
         self,
@@ -175,7 +173,7 @@ class _Renderer:
             if needed:
                 body["middlewares"] = needed
         elif route is not None or to:
-            body["service"] = to or FALLBACK
+            body["service"] = to or self.fallback
         if to == "noop@internal":
             body["middlewares"] = ["missing"]
         self.routers[name] = body
@@ -183,7 +181,7 @@ class _Renderer:
 
     def catch_all(self, parent: str, fallback: Route | None) -> None:
         if self.options.forwarder and is_catch_all(fallback, self.hub):
-            self.router(EVERYTHING, 1, parent, to=FALLBACK)
+            self.router(EVERYTHING, 1, parent, to=self.fallback)
         elif fallback is not None:
             self.router(EVERYTHING, 1, parent, fallback)
         elif self.hub is not None:

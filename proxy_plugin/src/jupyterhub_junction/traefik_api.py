@@ -84,6 +84,14 @@ class TraefikAPI:
             return None
         return False
 
+    async def is_up(self, service: str) -> bool:
+        """Whether the only server of a service passes its health check."""
+        status, body = await self._call("GET", f"/api/http/services/{service}@{self.provider}")
+        if status != 200:
+            return False
+        servers: dict[str, str] = json.loads(body).get("serverStatus", {})
+        return bool(servers) and all(state == "UP" for state in servers.values())
+
     async def wait_for(self, serial: int, timeout: float = 60.0) -> None:
         """Return when the document with this marker is in effect.
 

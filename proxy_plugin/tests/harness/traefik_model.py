@@ -171,8 +171,12 @@ class Model:
             for middleware in body.get("middlewares", ()):
                 assert middleware in self.http["middlewares"]
 
-    def target(self, host: str, path: str) -> str | None:
-        """The URL that a request goes to; None for the 404 of Traefik or of the hub."""
+    def target(self, host: str, path: str, *, failed_over: bool = False) -> str | None:
+        """The URL that a request goes to; None for the 404 of Traefik or of the hub.
+
+        Args:
+            failed_over: the first part of a failover service is not well.
+        """
         name = host.lower()
         if not name.startswith("["):
             name = name.partition(":")[0]
@@ -186,8 +190,9 @@ class Model:
             assert found == "root" or body["middlewares"] == ["missing"]
             return None
         service = self.http["services"][body["service"]]
-        if "failover" in service:  # whose first part is well
-            service = self.http["services"][service["failover"]["service"]]
+        if "failover" in service:
+            part = "fallback" if failed_over else "service"
+            service = self.http["services"][service["failover"][part]]
         [server] = service["loadBalancer"]["servers"]
         target: str = server["url"]
         for middleware in body.get("middlewares", ()):

@@ -156,14 +156,18 @@ class TraefikFileProxy(Proxy):
         """
         route = Route(self.validate_routespec(routespec), target, data or {})
         old = self.table.add(route)
-        if old is None or (old.target, old.data.get("hub")) != (target, route.data.get("hub")):
+        same = old is not None and (old.target, old.data.get("hub")) == (
+            target,
+            route.data.get("hub"),
+        )
+        if not same or self._done < self._wanted:  # an apply that failed is made up for
             await self._apply()
 
     async def delete_route(self, routespec: str) -> None:
         """Delete a route if it is there; returns when Traefik no longer uses it."""
         routespec = self.validate_routespec(routespec)
         self._activity.pop(routespec, None)
-        if self.table.remove(routespec) is not None:
+        if self.table.remove(routespec) is not None or self._done < self._wanted:
             await self._apply()
 
     async def get_all_routes(self) -> dict[str, dict[str, Any]]:
