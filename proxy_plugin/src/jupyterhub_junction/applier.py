@@ -141,14 +141,14 @@ class Applier:
         pause = 0.1
         while True:
             await self._until_due()
-            apply, started = self.replica.begin_apply(), self.started
+            apply, loaded = self.replica.begin_apply(), self._loaded
             begun = time.monotonic()
             done = False
             # what it replaces may be gone at any moment from now on
             self._confirmed = 0
             try:
-                await self._while_started(started, self._apply(apply))
-                done = started == self.started
+                await self._in_one_traefik(loaded, self._apply(apply))
+                done = loaded == self._loaded
                 pause = 0.1
             except TraefikError as error:
                 self.log.error("%s", error)
@@ -164,16 +164,16 @@ class Applier:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
 
-    async def _while_started(self, started: str, work: Coroutine[Any, Any, None]) -> None:
-        """Do the work, unless Traefik ends or is another meanwhile."""
+    async def _in_one_traefik(self, loaded: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work, unless another Traefik is started meanwhile."""
         task = asyncio.ensure_future(work)
-        gone = asyncio.ensure_future(self._changed.until(lambda: self.started != started))
+        gone = asyncio.ensure_future(self._changed.until(lambda: self._loaded != loaded))
         try:
             await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 task.result()
             else:
-                raise TraefikError("Traefik ended while it was given the routes")
+                raise TraefikError("Traefik was started again while it was given the routes")
         finally:
             for each in (task, gone):
                 each.cancel()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,7 +124,14 @@ async def make_world(
 class Load:
     """Requests for a user's server at some replicas, one after another, until the block ends."""
 
-    def __init__(self, world: World, *replicas: Replica, path: str = "/user/zoe/x") -> None:
+    def __init__(
+        self,
+        world: World,
+        *replicas: Replica,
+        path: str = "/user/zoe/x",
+        allowed: Collection[str] = ("200 server",),
+    ) -> None:
+        self.allowed = allowed
         self.world = world
         self.path = path
         self.replicas = replicas
@@ -146,6 +153,6 @@ class Load:
             for replica in self.replicas:
                 answer = await self.world.ask(replica, self.path)
                 self.sent += 1
-                if answer != "200 server":
+                if answer not in self.allowed:
                     self.wrong.append(f"{replica.name}: {answer}")
             await asyncio.sleep(0.005)
