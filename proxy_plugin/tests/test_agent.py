@@ -296,6 +296,35 @@ async def test_while_traefik_is_away_nobody_waits_for_the_replica(world: World) 
         assert world.traefik.routes() == {"http://a:80"}
 
 
+async def test_a_traefik_that_was_only_slow_is_not_loaded_again(world: World) -> None:
+    await world.put("a")
+    await world.declare()
+    async with world.agent() as agent:
+        await ready(agent)
+        await live(world, 1)
+        applies = agent.applier.applies
+        world.traefik.alive = False
+        await until(lambda: agent.not_ready == "Traefik does not answer")
+        world.traefik.alive = True
+        await ready(agent)
+        await live(world, (await world.hub.read(TABLE)).revision)
+        assert agent.applier.applies == applies
+
+
+async def test_a_document_that_takes_the_place_of_the_confirmed_one_is_noticed(
+    world: World,
+) -> None:
+    await world.put("a")
+    await world.declare()
+    async with world.agent() as agent:
+        await ready(agent)
+        before = world.traefik.documents[-1]
+        await live(world, await world.put("b"))
+        assert world.traefik.in_effect is not before
+        world.traefik.in_effect = before
+        await until(lambda: world.traefik.routes() == {"http://a:80", "http://b:80"})
+
+
 async def test_a_wrong_password_is_a_clear_line(world: World) -> None:
     api = TraefikAPI(world.url, "wrong")
     with pytest.raises(TraefikError, match="answers 401"):
@@ -318,6 +347,28 @@ async def test_a_marker_that_never_comes_is_an_error(world: World) -> None:
 
 
 # --- etcd ----------------------------------------------------------------------------------------
+
+
+async def test_a_store_that_refuses_a_running_agent_does_not_end_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """etcd out of space, or a role taken away, in the very first session."""
+    await world.put("a")
+    await world.declare()
+    async with world.agent() as agent:
+        await ready(agent)
+        await live(world, 1)
+
+        async def refuse(*_: Any, **__: Any) -> Any:
+            raise StoreRefused("database space exceeded")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(world.store, "write", refuse)
+            await world.put("b")
+            await until(lambda: "space" in agent.trouble)
+            await until(lambda: world.traefik.routes() == {"http://a:80", "http://b:80"})
+            assert not agent.not_ready
+        await live(world, await world.put("c"))
 
 
 async def test_it_serves_on_and_stays_ready_while_the_store_is_away(world: World) -> None:
@@ -431,7 +482,12 @@ async def test_activity_is_written_for_routes_that_are_there(world: World) -> No
     async with world.agent(activity=0) as agent:
         await ready(agent)
         reports = ActivityReports(
-            world.store, agent.replica.table, LOG, interval=60, pids=lambda: None, following=bool
+            world.store,
+            agent.replica.table,
+            LOG,
+            interval=60,
+            pids=lambda: None,
+            following=lambda: True,
         )
         await reports._report({"/user/a/": 1e9, "/user/gone/": 1e9})
         [item] = (await world.hub.read(ACTIVITY)).items

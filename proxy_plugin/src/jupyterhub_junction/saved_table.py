@@ -82,7 +82,7 @@ class SavedTable:
         """The table, and how many seconds ago it was saved; None if there is none."""
         try:
             age = time.time() - self.path.stat().st_mtime
-            first, *rows = self.path.read_text().splitlines()
+            first, *rows = self.path.read_text().rstrip("\n").split("\n")
             head = json.loads(first)
             if head["format"] != _FORMAT or head["keys"] != len(rows):
                 raise ValueError(f"format {head['format']!r} with {len(rows)} keys")
