@@ -91,12 +91,13 @@ def section(document: Mapping[str, Any]) -> str:
     ]:
         lines.append(f"- {_names(none)}: nothing.")
 
-    date, versions = document["date"][:10], document["versions"]
+    total, date = len(document["behaviours"]), document["date"][:10]
+    hub, python = document["versions"]["jupyterhub"], document["host"]["python"]
     lines += [
         "",
-        f"{len(document['behaviours'])} behaviours, on {date} with JupyterHub {versions['jupyterhub']}"
-        f" and Python {document['host']['python']}. `make conformance` writes the whole table, each"
-        " behaviour in a sentence and all reasons, to `build/conformance/conformance.md`.",
+        f"{total} behaviours, on {date} with JupyterHub {hub} and Python {python}."
+        " `make conformance` writes the whole table, each behaviour in a sentence and all reasons,"
+        " to `build/conformance/conformance.md`.",
     ]
     return "\n".join(lines)
 
