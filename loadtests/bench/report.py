@@ -42,7 +42,8 @@ TESTS = [
         "One add, then one delete, again and again. Every replica is asked all the while by a"
         " kept connection; what counts is the last replica's first right answer, not that"
         " add_route returned. Between two requests the probe waits 1 ms, or 2 % of the time so"
-        " far: that, and one round trip, is its floor.",
+        " far: that, and one round trip, is its floor. A request whose kept connection is closed"
+        " before any byte of an answer, as any proxy may do, is sent again and counted below.",
         "live.png",
     ),
     Test(
@@ -81,6 +82,7 @@ TESTS = [
         "Others' changes should not be felt, nor eat the machine.",
         "200 requests a second, open-loop (a slow answer delays no later request), to each"
         " replica in turn; first quiet, then while 10 routes a second are added and deleted."
+        " None is sent again."
         " CPU per change is that of all processes beyond the quiet load's, for each change that"
         " went well.",
         "churn.png",

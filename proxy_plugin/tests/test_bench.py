@@ -308,18 +308,21 @@ async def test_no_answer_is_not_gone() -> None:
 async def _closing(part: bytes, whole: int) -> AsyncIterator[tuple[tuple[str, int], list[bytes]]]:
     """Answers so many requests of each connection, and ends the next one after a part of it."""
     asked: list[bytes] = []
+    serving: list[asyncio.Task[None] | None] = []
     good = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nserver"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        serving.append(asyncio.current_task())
+        with contextlib.closing(writer), contextlib.suppress(EOFError, ConnectionError):
             for number in range(whole + 1):
                 asked.append(await reader.readuntil(b"\r\n\r\n"))
                 writer.write(good if number < whole else part)
-        writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname(), asked
+        async with asyncio.timeout(SOON):
+            await asyncio.gather(*filter(None, serving))
 
 
 async def test_a_probe_asks_again_only_on_a_kept_connection_without_a_byte_of_the_answer() -> None:
