@@ -29,10 +29,11 @@ test: ## Run every test, the browser's included
 test-fast: ## Run the tests that need no other program
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && exec pytest -m "not needs_programs" $(ARGS)'
 
-conformance: ## Run the common suite on every proxy, and write its table to build/conformance
-	@$(SETUP) venv etcd chp -- bash -c 'cd proxy_plugin && exec pytest \
+conformance: ## Run the common suite on every proxy: to build/conformance, and in short to README.md
+	@$(SETUP) venv etcd chp -- bash -c 'cd proxy_plugin && pytest \
 		-p jupyterhub_junction.conformance.plugin tests/conformance \
-		--conformance-report ../build/conformance $(ARGS)'
+		--conformance-report ../build/conformance $(ARGS) \
+		&& exec python ../ci/readme_table.py ../build/conformance/conformance.json ../README.md'
 
 bench: ## Measure Junction and its peers side by side, in about 45 minutes (ARGS="--help")
 	@$(BENCH) $(ARGS)
@@ -42,7 +43,7 @@ bench-quick: ## The same up to 1,000 routes, in under 10 minutes
 
 lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check $(CODE) && ruff format --check $(CODE) && mypy'
-	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo'
+	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo readme_table.py'
 	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests exec mypy -p bench'
 
 format: ## Put the code into the form that lint asks for

@@ -19,6 +19,7 @@ from .options import Options, parse
 from .report import write_report
 from .results import Outcome, Run
 from .runner import run
+from .world import answered_by
 
 BUILD = ROOT / "build" / "bench"
 REPORTS = ROOT / "loadtests" / "reports"
@@ -43,6 +44,7 @@ def main() -> int:
         commit=commit(),
         host=host(),
         versions=versions(),
+        servers=answered_by(),
         settings={"limit": options.limit, **dataclasses.asdict(options.settings)},
     )
     begun, interrupted = time.monotonic(), False

@@ -1,5 +1,9 @@
 """Clients that cost little: a kept connection, a probe of a route, and a steady load.
 
+Invariant: a request that a proxy left unanswered is not hidden by asking again.  Only a probe asks
+again, and only when its kept connection was closed before any byte of the answer came, as any proxy
+may close one; that is counted apart.  A steady load never does.
+
 The probe's own floor is its pause between two requests (:data:`PAUSE`, growing to
 :data:`SLOWER` of the time waited) and one round trip; the contestant ``direct`` shows the latter.
 """
@@ -24,6 +28,8 @@ SLOWER = 0.02
 TIMEOUT = 10.0
 #: requests of a steady load that may be under way at once
 CONNECTIONS = 200
+#: seconds after which an unused connection is no longer kept: proxies close theirs after 5 and more
+KEPT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +45,55 @@ class Answer:
         return self.status == 200 and self.body == b"server"
 
 
-class Connection:
-    """One connection to a proxy, opened anew when it was closed."""
+class _Unanswered(ConnectionError):
+    """A connection that ended before any byte of the answer."""
 
-    def __init__(self, address: Address) -> None:
+
+class Connection:
+    """One connection to a proxy, opened anew when it was closed or not used for :data:`KEPT`.
+
+    Args:
+        renews: whether a request is sent once more, on a new connection, when a kept one was
+            closed before any byte of the answer.
+
+    Attributes:
+        renewed: how many requests were.
+    """
+
+    def __init__(self, address: Address, *, renews: bool = True) -> None:
         self.address = address
+        self.renews = renews
+        self.renewed = 0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._used = 0.0
 
     async def get(self, path: str) -> Answer:
-        """One request; a connection that the proxy closed meanwhile is opened once more."""
+        """One request; without an answer its status is 0."""
         try:
             async with asyncio.timeout(TIMEOUT):
-                fresh = self._streams is None
+                kept = self._usable()
                 try:
                     return await self._get(path)
-                except (ConnectionError, asyncio.IncompleteReadError):
+                except _Unanswered:
                     self.close()
-                    if fresh:
+                    if not (kept and self.renews):
                         raise
+                    self.renewed += 1
                     return await self._get(path)
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             self.close()
             return Answer(0, repr(error).encode())
+
+    def _usable(self) -> bool:
+        """Whether a kept connection is there that, as far as is known, is open."""
+        if self._streams is None:
+            return False
+        reader, writer = self._streams
+        unused = time.monotonic() - self._used > KEPT
+        if unused or reader.at_eof() or writer.transport.is_closing():
+            self.close()
+            return False
+        return True
 
     async def _get(self, path: str) -> Answer:
         if self._streams is None:
@@ -68,7 +101,13 @@ class Connection:
         reader, writer = self._streams
         host, port = self.address
         writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        try:
+            first = await reader.read(1)
+        except ConnectionError as error:
+            raise _Unanswered(str(error)) from error
+        if not first:
+            raise _Unanswered("closed without an answer")
+        head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         status = int(head.split(" ", 2)[1])
         if "transfer-encoding: chunked" in head:
             body = await self._chunks(reader)
@@ -77,6 +116,7 @@ class Connection:
             body = await reader.readexactly(int(length or 0))
         if "\r\nconnection: close" in head:
             self.close()
+        self._used = time.monotonic()
         return Answer(status, body)
 
     async def _chunks(self, reader: asyncio.StreamReader) -> bytes:
@@ -159,7 +199,8 @@ async def steady(
 
     async def one(number: int) -> None:
         spare = idle[addresses[number % len(addresses)]]
-        connection = spare.pop() if spare else Connection(addresses[number % len(addresses)])
+        address = addresses[number % len(addresses)]
+        connection = spare.pop() if spare else Connection(address, renews=False)
         begun = time.perf_counter()
         answer = await connection.get(path(number))
         if answer.by_server:

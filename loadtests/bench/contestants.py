@@ -82,12 +82,19 @@ def _with_children(pids: dict[str, int]) -> dict[str, int]:
 
 
 def _family(hub: Hub) -> dict[str, int]:
-    """The hub's side and what it has started."""
+    """The hub's side and what it has started, by their names; of one name, they are numbered."""
     found = {"hub": hub.pid}
     for child in psutil.Process(hub.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            found[child.name()[:15]] = child.pid
+            name = child.name()[:15]
+            same = sum(role == name or role.endswith(f" {name}") for role in found)
+            found[f"{same + 1} {name}" if same else name] = child.pid
     return found
+
+
+async def _kill_program(hub: Hub) -> None:
+    """SIGKILL the program that the hub's side says is its proxy's."""
+    psutil.Process((await hub.call("program")).result).kill()
 
 
 def _etcd_pids(cluster: EtcdCluster) -> dict[str, int]:
@@ -103,18 +110,22 @@ def _setup(kind: str, around: World, directory: Path, port: int) -> dict[str, ob
 
 
 @contextlib.asynccontextmanager
-async def _alone(kind: str, child: str, around: World, directory: Path) -> AsyncIterator[Subject]:
-    """A proxy that the hub starts; ``child`` is its program's name, empty if it has none."""
+async def _alone(
+    kind: str, has_program: bool, around: World, directory: Path
+) -> AsyncIterator[Subject]:
+    """A proxy that the hub starts, in a program of its own or in its process."""
     port = free_port()
     hub = Hub(_setup(kind, around, directory, port), directory / "hub.log")
 
     async def kill() -> None:
         # JupyterHub itself starts it again when it next looks (every 5 s)
-        psutil.Process(_family(hub)[child]).kill()
+        await _kill_program(hub)
 
     try:
         await hub.start(START)
-        yield Subject([("127.0.0.1", port)], hub, partial(_family, hub), kill if child else None)
+        yield Subject(
+            [("127.0.0.1", port)], hub, partial(_family, hub), kill if has_program else None
+        )
     finally:
         await hub.stop()
 
@@ -129,7 +140,7 @@ async def _peer(around: World, directory: Path) -> AsyncIterator[Subject]:
         hub = Hub(setup, directory / "hub.log", **settings)
 
         async def kill() -> None:
-            psutil.Process(_family(hub)["traefik"]).kill()
+            await _kill_program(hub)
             await hub.call("respawn")
 
         try:
@@ -174,7 +185,11 @@ async def _junction(replicas: int, around: World, directory: Path) -> AsyncItera
             said = [await one.status() for one in running]
             return [one["routes"] if one.get("following") else -1 for one in said]
 
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            # each of its own: one that cannot be ended keeps none of the others
+            for one in running:
+                stack.callback(one.stop)
+            stack.push_async_callback(hub.stop)
             await hub.start(START)
             for one in running:
                 one.start()
@@ -182,10 +197,6 @@ async def _junction(replicas: int, around: World, directory: Path) -> AsyncItera
                 await one.ready()
             addresses = [("127.0.0.1", one.port) for one in running]
             yield Subject(addresses, hub, pids, kill, cluster.wipe, following)
-        finally:
-            await hub.stop()
-            for one in running:
-                one.stop()
 
 
 @contextlib.asynccontextmanager
@@ -242,11 +253,14 @@ CONTESTANTS = [
         _missing(_TRAEFIK), static=True,
     ),
     Contestant(
-        "chp", partial(_alone, "chp", "node"), "configurable-http-proxy, JupyterHub's default",
+        "chp", partial(_alone, "chp", True), "configurable-http-proxy, JupyterHub's default",
         _missing(_CHP), absent={"restore": _NO_ETCD},
     ),
     Contestant(
-        "traefik-proxy", _peer, "jupyterhub-traefik-proxy with its etcd backend, one Traefik",
+        "traefik-proxy", _peer,
+        "jupyterhub-traefik-proxy with its etcd backend, one Traefik; it asks Traefik's API with a"
+        " password that is hashed with bcrypt, as is its default: that costs Traefik about 0.3 s of"
+        " CPU time in each of its requests",
         _missing(_TRAEFIK, _ETCD), absent={"restore": _NO_WAY, "forwarder": _NO_UNIX},
     ),
     Contestant(
@@ -258,7 +272,7 @@ CONTESTANTS = [
         _missing(_TRAEFIK, _ETCD),
     ),
     Contestant(
-        "junction-inprocess", partial(_alone, "inprocess", ""), "the proxy in the hub's process",
+        "junction-inprocess", partial(_alone, "inprocess", False), "the proxy in the hub's process",
         absent={
             "restore": _NO_ETCD,
             "recovery": "it ends with JupyterHub, and is back when that has started",

@@ -11,9 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from .processes import module_environment
 
 __all__ = ["Answer", "Hub", "HubError"]
+
+
+def _started_by(pid: int) -> set[psutil.Process]:
+    """Told apart from those that get the same ids later."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return set(psutil.Process(pid).children(recursive=True))
+    return set()
 
 
 class HubError(Exception):
@@ -123,18 +132,28 @@ class Hub:
         return Answer(answer["called"], answer["returned"], answer.get("result"))
 
     async def stop(self, grace: float = 15.0) -> None:
-        """End it and its proxy; what does not end within ``grace`` seconds is killed."""
+        """End it and its proxy; what does not end within ``grace`` seconds is killed.
+
+        So is what it had started and does not end itself: nobody else knows of that any more.
+        """
         process = self._process
         if process is None:
             return
-        assert process.stdin is not None
-        process.stdin.close()
+        started = _started_by(process.pid)
         try:
+            assert process.stdin is not None
+            process.stdin.close()
             async with asyncio.timeout(grace):
                 await process.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            started |= _started_by(process.pid)
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+            for child in started:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
         if self._reading is not None:
             await self._reading

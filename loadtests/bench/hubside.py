@@ -72,6 +72,8 @@ def _inprocess(setup: dict[str, Any], settings: dict[str, Any]) -> Any:
     return InProcessProxy(call_timeout=float(setup["limit"]), **settings)
 
 
+#: where those that start a program keep it
+PROGRAMS = {"chp": "proxy_process", "peer": "traefik_process"}
 KINDS = {"chp": _chp, "peer": _peer, "junction": _junction, "inprocess": _inprocess}
 
 
@@ -103,17 +105,25 @@ class HubSide:
         await self.proxy.check_routes({}, {}, {})
 
     async def stop(self) -> None:
-        """End what was started."""
-        if self.kind == "chp":
+        """End what was started, also if the start was not finished."""
+        if self.kind == "chp" and self.proxy._check_running_callback is not None:
             self.proxy._check_running_callback.stop()
-            if self.proxy.proxy_process.poll() is None:
-                self.proxy.proxy_process.kill()
-            self.proxy.proxy_process.wait()
+        if self._process is None and self.kind in PROGRAMS:
+            return
+        if self.kind == "chp":
+            if self._process.poll() is None:
+                self._process.kill()
+            self._process.wait()
             self.proxy._remove_process_files()
             return
         done = self.proxy.stop()
         if done is not None:
             await done
+
+    @property
+    def _process(self) -> Any:
+        """The program that the proxy has started; None if there is none."""
+        return getattr(self.proxy, PROGRAMS[self.kind]) if self.kind in PROGRAMS else None
 
     # --- commands: each returns what goes into its answer
 
@@ -152,16 +162,23 @@ class HubSide:
         await self.proxy.check_routes(self.users, {})
 
     async def churn(self, per_second: float, seconds: float, target: str) -> dict[str, Any]:
-        """Adds and deletes at a steady rate, half of each, whatever the earlier ones take."""
+        """Adds and deletes at a steady rate, half of each, whatever the earlier ones take.
+
+        Of those ``asked`` for, so many were ``done``; of an add that failed there is no delete.
+        """
         begun, running = time.monotonic(), set[asyncio.Task[None]]()
         count = int(per_second * seconds / 2)
         pace = 2 / per_second
         errors: list[str] = []
+        done = 0
 
         async def one(name: str) -> None:
+            nonlocal done
             try:
                 await self.add([name], target)
+                done += 1
                 await self.delete([name])
+                done += 1
             except Exception as error:
                 errors.append(repr(error)[:200])
 
@@ -174,11 +191,18 @@ class HubSide:
         left = len(running)
         if running:
             await asyncio.wait(running)
-        return {"asked": 2 * count, "left": left, "for_s": ended - begun, "errors": errors[:3]}
+        return {
+            "asked": 2 * count, "done": done, "left": left, "for_s": ended - begun,
+            "errors": errors[:3],
+        }  # fmt: skip
+
+    async def program(self) -> int:
+        """The process id of the proxy's program."""
+        return int(self._process.pid)
 
     async def respawn(self) -> None:
         """Start the proxy's program again, as a service manager does at once."""
-        self.proxy.traefik_process.wait()
+        self._process.wait()
         self.proxy._start_traefik()
 
 

@@ -19,7 +19,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,6 +41,10 @@ SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnectio
 FRAME = b"\x81\x81\x00\x00\x00\x00x"
 AT_ONCE = 200
 PATIENCE = 60.0
+#: clients that are there before memory is first looked at
+FIRST = 10
+#: connections at most, which is what the forwarder is given here
+MOST = 100_000
 
 
 class Server(asyncio.Protocol):
@@ -87,7 +91,7 @@ def forward(pipe: Connection, port: int) -> None:
 
     async def main() -> None:
         table = RouteTable([Route("/", f"http://127.0.0.1:{port}")])
-        limits = Limits(keepalive_timeout=3600.0, connections=100_000)
+        limits = Limits(keepalive_timeout=3600.0, connections=MOST)
         forwarder = Forwarder(resolve=table.match, limits=limits)
         await forwarder.start("127.0.0.1", 0)
         pipe.send(forwarder.addresses[0][1])
@@ -150,9 +154,9 @@ async def measure(port: int, pid: int, clients: int, websockets: int) -> dict[st
         await ask(peer, FRAME, FRAME)
         open_sockets.append(peer)
 
-    await all_of(10, client)
+    await all_of(FIRST, client)
     found = {"MB at first": resident(pid)}
-    await all_of(clients - 10, client)
+    await all_of(clients - FIRST, client)
     found[f"MB with {clients} idle clients"] = resident(pid)
     await all_of(websockets, websocket)
     found[f"MB with {websockets} idle WebSockets too"] = resident(pid)
@@ -162,16 +166,27 @@ async def measure(port: int, pid: int, clients: int, websockets: int) -> dict[st
     for _, writer in (*idle, *open_sockets):
         writer.transport.abort()
     names = list(found)
-    found["kB per idle client"] = (found[names[1]] - found[names[0]]) * 1000 / max(clients - 10, 1)
+    found["kB per idle client"] = (found[names[1]] - found[names[0]]) * 1000 / (clients - FIRST)
     found["kB per idle WebSocket"] = (found[names[2]] - found[names[1]]) * 1000 / max(websockets, 1)
     return {name: round(value, 1) for name, value in found.items()}
 
 
-def main() -> int:
+def refusal(clients: int, websockets: int) -> str:
+    """Why these numbers make no sense; empty if they do."""
+    if not FIRST < clients <= MOST:
+        return f"--clients {clients}: more than {FIRST} (they come first) and at most {MOST:,}"
+    if not 0 <= websockets <= MOST - clients:
+        return f"--websockets {websockets}: from 0 to {MOST - clients:,}, with {clients:,} clients"
+    return ""
+
+
+def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clients", type=int, default=10_000)
     parser.add_argument("--websockets", type=int, default=2_000)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
+    if why := refusal(options.clients, options.websockets):
+        parser.exit(2, f"idle: {why}\n")
     needed = options.clients + 2 * options.websockets + 200
     if (limit := raise_file_limit()) < needed:
         print(f"the limit of open files is {limit}: `ulimit -Hn {needed}` first", file=sys.stderr)

@@ -42,7 +42,8 @@ TESTS = [
         "One add, then one delete, again and again. Every replica is asked all the while by a"
         " kept connection; what counts is the last replica's first right answer, not that"
         " add_route returned. Between two requests the probe waits 1 ms, or 2 % of the time so"
-        " far: that, and one round trip, is its floor.",
+        " far: that, and one round trip, is its floor. A request whose kept connection is closed"
+        " before any byte of an answer, as any proxy may do, is sent again and counted below.",
         "live.png",
     ),
     Test(
@@ -55,9 +56,11 @@ TESTS = [
         "The price of the proxy in every request.",
         "wrk with one thread and 32 kept connections, on routes spread over the whole table (up"
         " to 1,000 of them), at one replica, also where there are three: the others idle, but"
-        " their processes share the cores. Answers that are no 2xx are counted. The control is the"
-        " same without a proxy, just before each: rows whose controls differ much were measured"
-        " on a machine that was busy otherwise.",
+        " their processes share the cores. Answers with 400 and more are counted, and"
+        " requests without one; wrk takes a redirect for a good answer, so the first route is asked"
+        " before it runs, and must be answered with 200. The control is the same without a proxy,"
+        " just before each: rows whose controls differ much were measured on a machine that was"
+        " busy otherwise.",
         "requests.png",
     ),
     Test(
@@ -79,7 +82,9 @@ TESTS = [
         "Others' changes should not be felt, nor eat the machine.",
         "200 requests a second, open-loop (a slow answer delays no later request), to each"
         " replica in turn; first quiet, then while 10 routes a second are added and deleted."
-        " CPU per change is that of all processes beyond the quiet load's.",
+        " None is sent again."
+        " CPU per change is that of all processes beyond the quiet load's, for each change that"
+        " went well.",
         "churn.png",
     ),
     Test(
@@ -136,6 +141,7 @@ def render(run: Run, plots: list[str]) -> str:
         f"Commit {run.commit}, {run.date}; took {run.took_s / 60:.0f} minutes.",
         f"Settings: {', '.join(f'{key} {value:g}' for key, value in run.settings.items())}.", "",
         "| machine | |", "|---|---|", *(f"| {key} | {value} |" for key, value in run.host.items()),
+        f"| the user servers are | {run.servers or 'not known'} |",
         "", "| version | |", "|---|---|",
         *(f"| {key} | {value} |" for key, value in run.versions.items()), "",
         "| contestant | |", "|---|---|",

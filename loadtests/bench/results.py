@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Outcome", "Run", "Skipped", "TooSlow"]
+__all__ = ["Failed", "Outcome", "Run", "Skipped", "TooSlow"]
 
 
 class Skipped(Exception):
@@ -19,6 +19,10 @@ class TooSlow(Exception):
     """A contestant that took more than it was given, and at what."""
 
 
+class Failed(Exception):
+    """A measure that applies to a contestant, and at which it failed: how."""
+
+
 @dataclass
 class Outcome:
     """One measure on one contestant at one size.
@@ -27,6 +31,8 @@ class Outcome:
         values: what was measured; its units are in the names, and in :mod:`.measures`.
         skipped: why it was not measured; empty if it was.
         failed: what went wrong; empty if nothing did.
+        kind: of what went wrong, here or before, so that this was not measured: ``limit`` (it took
+            more than it was given) or ``error``; empty if nothing did.
         took_s: how long measuring took.
     """
 
@@ -36,6 +42,7 @@ class Outcome:
     values: dict[str, Any] = field(default_factory=dict)
     skipped: str = ""
     failed: str = ""
+    kind: str = ""
     took_s: float = 0.0
 
     def number(self, path: str) -> float | None:
@@ -50,7 +57,10 @@ class Outcome:
 
 @dataclass
 class Run:
-    """A whole run: where, when, with what, and what came of it."""
+    """A whole run: where, when, with what, and what came of it.
+
+    ``servers`` is what answered for the user servers.
+    """
 
     command: str
     date: str
@@ -60,6 +70,7 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     took_s: float = 0.0
+    servers: str = ""
 
     def find(self, contestant: str, routes: int, measure: str) -> Outcome | None:
         """One outcome, if there is one."""

@@ -13,18 +13,26 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from .contestants import CONTESTANTS, Contestant
 from .measures import MEASURES, STATIC, Bench
 from .options import Options
 from .progress import Bar
-from .results import Outcome, Skipped, TooSlow
+from .results import Failed, Outcome, Skipped, TooSlow
 from .world import World, world
 
 __all__ = ["run"]
 
 #: seconds that one measure may take at most, as a multiple of --limit and beside its loads
 PATIENCE = 4.0
+
+
+class GaveUp(NamedTuple):
+    """What ended a contestant, and its kind (see :class:`.Outcome`)."""
+
+    why: str
+    kind: str
 
 
 def _plan(contestant: Contestant, options: Options) -> list[str]:
@@ -40,7 +48,7 @@ async def run(
     """Add all outcomes, those skipped and failed among them, as they come."""
     chosen = [one for one in contestants if one.name in options.only]
     total = sum(len(_plan(one, options)) for one in chosen) * len(options.routes)
-    given_up: dict[str, str] = {}
+    given_up: dict[str, GaveUp] = {}
     with tempfile.TemporaryDirectory(prefix="junction-bench-") as folder, Bar(total) as bar:
         async with world(Path(folder), options.limit) as around:
             for routes in options.routes:
@@ -60,18 +68,18 @@ async def _one(
     options: Options,
     around: World,
     bar: Bar,
-    given_up: dict[str, str],
+    given_up: dict[str, GaveUp],
     outcomes: dict[str, Outcome],
 ) -> None:
     missing = contestant.missing()
-    reason = missing or given_up.get(contestant.name, "")
+    reason, kind = (missing, "") if missing else given_up.get(contestant.name, ("", ""))
     if reason:
         for outcome in outcomes.values():
-            outcome.skipped = reason
+            outcome.skipped, outcome.kind = reason, kind
         bar.say(f"{contestant.name}, {routes} routes: not run: {reason}")
         bar.step(len(outcomes))
         return
-    stopped = ""
+    stopped = GaveUp("", "")
     left = len(outcomes)
     folder = around.folder(f"{contestant.name}-{routes}")
     try:
@@ -85,40 +93,49 @@ async def _one(
                 bar.step()
                 left -= 1
                 if name == "fill" and outcome.failed:
-                    stopped = outcome.failed
+                    stopped = GaveUp(outcome.failed, outcome.kind)
                     break
     except Exception as error:
-        stopped = stopped or f"{type(error).__name__}: {error}"[:500]
-        bar.say(f"{contestant.name}, {routes} routes: {stopped}")
+        # one that comes after the last measure is of its end, and takes nothing from them
+        stopped = stopped if stopped.why else GaveUp(_described(error), "error")
+        bar.say(f"{contestant.name}, {routes} routes: {stopped.why}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # etcd's data would add up
     bar.step(left)
-    if stopped:
+    if stopped.why:
         for outcome in outcomes.values():
             if not (outcome.values or outcome.failed or outcome.skipped):
-                outcome.skipped = stopped
+                outcome.skipped, outcome.kind = stopped
         fill = outcomes.get("fill")
         if fill is not None and fill.failed:
-            given_up[contestant.name] = f"{stopped} at {routes}"
+            given_up[contestant.name] = GaveUp(f"{stopped.why} at {routes}", stopped.kind)
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")[:500]
 
 
 async def _measure(contestant: Contestant, bench: Bench, outcome: Outcome) -> None:
     begun = time.monotonic()
+    clock: asyncio.Timeout | None = None
     limit = PATIENCE * (bench.around.limit + bench.settings.seconds)
     try:
         if outcome.measure in contestant.absent:
             raise Skipped(contestant.absent[outcome.measure])
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(limit) as clock:
             values = await MEASURES[outcome.measure](bench)
         outcome.values = dataclasses.asdict(values)
     except Skipped as why:
         outcome.skipped = str(why)
     except TooSlow as why:
-        outcome.failed = str(why)
-    except TimeoutError:
-        outcome.failed = f"over {limit:g} s"
+        outcome.failed, outcome.kind = str(why), "limit"
+    except Failed as why:
+        outcome.failed, outcome.kind = str(why), "error"
     except Exception as error:
-        outcome.failed = f"{type(error).__name__}: {error}"[:500]
+        outcome.failed, outcome.kind = _described(error), "error"
+        # a time limit from inside the measure is its own, and no word on the time it took
+        if isinstance(error, TimeoutError) and clock is not None and clock.expired():
+            outcome.failed, outcome.kind = f"over {limit:g} s", "limit"
     outcome.took_s = round(time.monotonic() - begun, 2)
 
 

@@ -27,6 +27,7 @@ COLUMNS = [
     Column("add_route returned, median / p99 (ms)", "live", ("returned.median", "returned.p99")),
     Column("delete → gone, median / p99 (ms)", "live", ("gone.median", "gone.p99")),
     Column("adds / deletes that returned too early", "live", ("early", "early_gone")),
+    Column("probes sent again, as a kept connection was closed", "live", ("renewed",)),
     Column("1,000 more at once, live everywhere (s)", "batch", ("live_s",)),
     Column("requests/s, 6 bytes", "requests", ("small.per_second",)),
     Column("the control: without a proxy, just before", "requests", ("control",)),
@@ -39,7 +40,8 @@ COLUMNS = [
     Column("p99 of requests, quiet / churn (ms)", "steady", ("quiet.p99", "churn.p99")),
     Column("failed requests of those", "steady", ("failed",)),
     Column("pairs of add and delete behind at the end", "steady", ("behind",)),
-    Column("CPU s of all processes per change", "steady", ("cpu_s_per_change",)),
+    Column("changes / of them failed", "steady", ("changes", "failed_changes")),
+    Column("CPU s of all processes per change that went well", "steady", ("cpu_s_per_change",)),
     Column("cores of the busiest replica during churn", "steady", ("replica_core",)),
     Column("memory of all proxies / hub's side / etcd (MB)", "memory", ("proxies", "hub", "etcd")),
     Column("memory of the greatest Traefik / agent (MB)", "memory", ("traefik", "agent")),
@@ -68,11 +70,15 @@ def figure(value: float) -> str:
     return f"{value:.3g}"
 
 
+def _word(outcome: Outcome) -> str:
+    return "over the limit" if outcome.kind == "limit" else "failed"
+
+
 def _cell(outcome: Outcome | None, paths: Sequence[str]) -> str:
     if outcome is None:
         return ""
     if outcome.failed:
-        return "over the limit" if outcome.failed.endswith(" s") else "failed"
+        return _word(outcome)
     numbers = [outcome.number(path) for path in paths]
     if all(number is None for number in numbers):
         return "–"
@@ -103,12 +109,9 @@ def glance_table(run: Run) -> str:
     ]
     for name in run.contestants():
         cells = [_cell(run.find(name, size, one.measure), one.paths) for one in GLANCE]
-        if "fill" in {
-            one.measure
-            for one in run.outcomes
-            if one.failed and one.routes == size and one.contestant == name
-        }:
-            cells = ["over the limit", *["–"] * (len(GLANCE) - 1)]
+        fill = run.find(name, size, "fill")
+        if fill is not None and fill.kind:
+            cells = [_word(fill), *["–"] * (len(GLANCE) - 1)]
         if any(cell not in ("", "–") for cell in cells):
             lines.append(f"| {name} | {' | '.join(cell or '–' for cell in cells)} |")
     return "\n".join(lines)
@@ -120,20 +123,31 @@ def goals_table(run: Run) -> str:
     for verdict in verdicts(run):
         goal = verdict.goal
         value = "–" if verdict.value is None else figure(verdict.value) + goal.unit
-        what = f"{goal.what}, N = {verdict.routes:,}"
+        what = f"{goal.what}, {verdict.size}"
         lines.append(f"| {what} | {goal.bound} | {value} | {verdict.word} |")
     return "\n".join(lines)
 
 
 def notes(run: Run, measures: Sequence[str]) -> list[str]:
-    """What was skipped or failed, and why; one line for each reason."""
+    """What was skipped, failed or went wrong meanwhile, and why; one line for each reason."""
     found: dict[tuple[str, str], list[str]] = {}
     for one in run.outcomes:
-        reason = one.failed or one.skipped
-        if reason and one.measure in measures:
-            word = "failed" if one.failed else "not measured"
-            found.setdefault((one.contestant, f"{word}: {reason}"), []).append(f"{one.routes:,}")
+        if one.measure in measures:
+            for reason in _reasons(one):
+                found.setdefault((one.contestant, reason), []).append(f"{one.routes:,}")
     return [
         f"- {contestant}, N = {', '.join(dict.fromkeys(sizes))}: {reason}"
         for (contestant, reason), sizes in found.items()
     ]
+
+
+def _reasons(outcome: Outcome) -> list[str]:
+    found = []
+    if outcome.failed or outcome.skipped:
+        word = "failed" if outcome.failed else "not measured"
+        found.append(f"{word}: {outcome.failed or outcome.skipped}")
+    if first := outcome.values.get("first_failure"):
+        found.append(f"the first request that failed: {first}")
+    if errors := outcome.values.get("errors"):
+        found.append(f"the first change that failed: {errors[0]}")
+    return found

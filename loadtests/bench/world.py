@@ -19,7 +19,7 @@ from .client import Address
 from .processes import Program, module_environment
 from .responder import LARGE, nginx_config
 
-__all__ = ["World", "program", "world"]
+__all__ = ["World", "answered_by", "program", "world"]
 
 #: seconds that the responder gets to start
 START = 30.0
@@ -28,6 +28,13 @@ START = 30.0
 def program(name: str, variable: str) -> str | None:
     """The path of a program: what the environment variable names, or what PATH holds."""
     return os.environ.get(variable) or shutil.which(name)
+
+
+def answered_by() -> str:
+    """What answers for the user servers, as the report says it."""
+    if program("nginx", "JUNCTION_NGINX"):
+        return "nginx, with one worker"
+    return "Python (aiohttp), since nginx is missing: slower than some of the proxies"
 
 
 @dataclass
@@ -39,7 +46,6 @@ class World:
     echo: where WebSockets are echoed.
     unix: the user servers' other address, a Unix socket.
     limit: seconds that one thing may take.
-    by: what answers for the user servers.
     """
 
     directory: Path
@@ -48,7 +54,6 @@ class World:
     echo: Address
     unix: Path
     limit: float
-    by: str
 
     def folder(self, name: str) -> Path:
         """A new empty folder."""
@@ -117,10 +122,7 @@ async def world(directory: Path, limit: float) -> AsyncIterator[World]:
             stack.callback(started.stop)
             await started.listening(ports["server"])
         address = {name: ("127.0.0.1", int(port)) for name, port in ports.items()}
-        yield World(
-            directory, address["server"], address["hub"], address["echo"], unix, limit,
-            "nginx" if nginx else "aiohttp (nginx is missing)",
-        )  # fmt: skip
+        yield World(directory, address["server"], address["hub"], address["echo"], unix, limit)
 
 
 def start_nginx(nginx: str, config: Path, directory: Path) -> Program:

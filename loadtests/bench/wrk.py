@@ -24,7 +24,11 @@ _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 @dataclass
 class Wrk:
-    """Requests a second; the median and p99 of their times (ms); what was no 2xx or no answer."""
+    """Requests a second; the median and p99 of their times (ms); how many failed.
+
+    Failed are those that were answered with 400 or more, or not at all: wrk takes a redirect for a
+    good answer.
+    """
 
     per_second: float
     median: float
@@ -105,8 +109,10 @@ async def run_wrk(address: Address, paths: Sequence[str], seconds: float, folder
         try:
             async with asyncio.timeout(seconds + GRACE):
                 said, _ = await process.communicate()
-        except BaseException:
-            process.kill()
-            await process.wait()
-            raise
+        except TimeoutError:
+            raise ValueError(f"wrk has not ended {GRACE:g} s after its time") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
     return parse(said.decode(errors="replace"))

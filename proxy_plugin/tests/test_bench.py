@@ -5,30 +5,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from bench import idle
 from bench.client import Connection, steady, until_served
 from bench.contestants import CONTESTANTS, Contestant, Subject
 from bench.goals import GOALS, verdicts
+from bench.hub import Hub
+from bench.hubside import HubSide
 from bench.measures import MEASURES
 from bench.measures.bench import live_everywhere, spread
 from bench.options import Options, Settings, parse
 from bench.plots import plot_all
 from bench.processes import Cost, Usage, cpu_between
 from bench.report import TESTS, render, write_report
-from bench.results import Outcome, Run, TooSlow
+from bench.results import Failed, Outcome, Run, TooSlow
 from bench.runner import run
 from bench.stats import percentile, summary
 from bench.tables import COLUMNS, figure, glance_table, goals_table, notes, size_table
-from bench.world import World
+from bench.world import World, answered_by
 from bench.wrk import parse as parse_wrk
 from bench.wrk import script
+from harness.waiting import SOON, until
 
 from jupyterhub_junction.conformance.backend import Backend, Exchange
 
@@ -176,6 +182,7 @@ def a_run() -> Run:
     return Run(
         "make bench", "2026-01-02T03:04:05+00:00", "0123456789ab",
         host={"cpus": "2"}, versions={"traefik": "3.7.15"}, settings={"limit": 60.0},
+        servers="nginx, with one worker",
         outcomes=[
             _live("chp", 10, 4.0, 6.0),
             _live("junction-3", 10, 10.0, 20.0),
@@ -183,8 +190,8 @@ def a_run() -> Run:
             _speed("chp", 10, 1000.0), _speed("chp", 10_000, 1000.0),
             _speed("junction-1", 10_000, 2400.0),
             _speed("junction-inprocess", 10, 1400.0), _speed("junction-inprocess", 10_000, 1600.0),
-            Outcome("chp", 10_000, "fill", failed="10000 routes at once: over 60 s"),
-            Outcome("chp", 10_000, "live", skipped="10000 routes at once: over 60 s"),
+            Outcome("chp", 10_000, "fill", failed="10000 routes: over 60 s", kind="limit"),
+            Outcome("chp", 10_000, "live", skipped="10000 routes: over 60 s", kind="limit"),
             Outcome("junction-3", 10_000, "restore", {"live_s": 3.0, "failed": 0}),
         ],
     )  # fmt: skip
@@ -195,9 +202,7 @@ def test_verdicts_are_computed_from_the_run_alone(a_run: Run) -> None:
     words = {what: one.word for what, one in found.items()}
     assert words["add → live on all of 3 replicas, median"] == "met"
     assert words["add → live on all of 3 replicas, p99"] == "**missed**"
-    assert words["the same at 50,000, beside 10 (median)"] == "met, at 10000 only".replace(
-        "10000", "10,000"
-    )
+    assert words["the same at 50,000, beside 10 (median)"] == "met, at 10,000 only"
     assert words["requests/s of a replica, beside CHP"] == "**missed**"
     assert found["requests/s of a replica, beside CHP"].value == 2.4
     assert words["requests/s of a replica, beside bare Traefik"] == "not measured"
@@ -222,7 +227,7 @@ def test_tables_say_what_was_not_measured(a_run: Run) -> None:
     fill = size_table(a_run, next(one for one in COLUMNS if one.measure == "fill"))
     assert "| chp |  | over the limit |" in fill
     [note] = notes(a_run, ["fill"])
-    assert note == "- chp, N = 10,000: failed: 10000 routes at once: over 60 s"
+    assert note == "- chp, N = 10,000: failed: 10000 routes: over 60 s"
     assert "≤ 15 ms | 12 ms | met |" in goals_table(a_run)
     glance = glance_table(a_run)
     assert "| chp | over the limit |" in glance
@@ -247,6 +252,7 @@ def test_a_report_holds_all_one_needs_to_judge_it(a_run: Run, tmp_path: Path) ->
     text = (tmp_path / "report.md").read_text()
     for part in ("make bench", "0123456789ab", "3.7.15", "compare rows of this", "left out"):
         assert part in text
+    assert "| the user servers are | nginx, with one worker |" in text
     assert Run.read(tmp_path / "results.json") == a_run
     for image in ("live.png", "requests.png"):
         assert f"]({image})" in text
@@ -298,6 +304,64 @@ async def test_no_answer_is_not_gone() -> None:
     assert not answer.by_server
 
 
+@contextlib.asynccontextmanager
+async def _closing(part: bytes, whole: int) -> AsyncIterator[tuple[tuple[str, int], list[bytes]]]:
+    """Answers so many requests of each connection, and ends the next one after a part of it."""
+    asked: list[bytes] = []
+    serving: list[asyncio.Task[None] | None] = []
+    good = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nserver"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        with contextlib.closing(writer), contextlib.suppress(EOFError, ConnectionError):
+            for number in range(whole + 1):
+                asked.append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(good if number < whole else part)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname(), asked
+        async with asyncio.timeout(SOON):
+            await asyncio.gather(*filter(None, serving))
+
+
+async def test_a_probe_asks_again_only_on_a_kept_connection_without_a_byte_of_the_answer() -> None:
+    async with _closing(b"", whole=1) as (address, asked):
+        connection = Connection(address)
+        assert [(await connection.get("/")).status for _ in range(3)] == [200, 200, 200]
+        assert (connection.renewed, len(asked)) == (2, 5)
+        connection.close()
+    # a new connection that is closed is the proxy's failure
+    async with _closing(b"", whole=0) as (address, asked):
+        connection = Connection(address)
+        assert (await connection.get("/")).status == 0
+        assert (connection.renewed, len(asked)) == (0, 1)
+    # and so is half an answer
+    async with _closing(b"HTTP/1.1 200 OK\r\nContent-Le", whole=1) as (address, asked):
+        connection = Connection(address)
+        assert [(await connection.get("/")).status for _ in range(2)] == [200, 0]
+        assert (connection.renewed, len(asked)) == (0, 2)
+
+
+async def test_a_connection_known_to_be_closed_is_not_used() -> None:
+    async with _server(wrong=0) as (address, _):
+        connection = Connection(address)
+        await connection.get("/")
+        assert connection._streams is not None
+        reader, _ = connection._streams
+        reader.feed_eof()
+        assert (await connection.get("/")).by_server
+        assert connection.renewed == 0
+        connection.close()
+
+
+async def test_a_steady_load_never_asks_again() -> None:
+    async with _closing(b"", whole=1) as (address, asked):
+        load = await steady([address], lambda number: "/", 100, 0.2)
+    assert load.wrong > 0
+    assert load.sent == len(asked) == 20
+
+
 async def test_a_route_that_is_never_live_is_too_slow() -> None:
     async with _server(wrong=10**9) as (address, _):
         with pytest.raises(TooSlow, match=r"a fill: over 0\.1 s"):
@@ -334,6 +398,93 @@ async def test_a_run_survives_a_contestant_that_fails(tmp_path: Path) -> None:
     assert len(outcomes) == 2 * len(MEASURES)
 
 
+@pytest.mark.parametrize(
+    ("error", "said", "kind"),
+    [
+        (TooSlow("a fill: over 1 s"), "a fill: over 1 s", "limit"),
+        (Failed("no WebSocket"), "no WebSocket", "error"),
+        # of a client within the measure: it says nothing of the limit
+        (TimeoutError(), "TimeoutError", "error"),
+        (ValueError("wrk printed no result in 5 s"), "ValueError: wrk printed no result in 5 s",
+         "error"),
+    ],
+)  # fmt: skip
+async def test_what_went_wrong_has_its_kind(
+    error: Exception, said: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.asynccontextmanager
+    async def start(around: World, directory: Path) -> AsyncIterator[Subject]:
+        yield Subject([around.server])
+
+    async def measure(bench: object) -> None:
+        raise error
+
+    monkeypatch.setitem(MEASURES, "fill", measure)
+    outcomes: list[Outcome] = []
+    contestant = Contestant("one", start, "")
+    await run(replace(_options("one"), routes=(10, 20)), outcomes, [contestant])
+    found = {(one.routes, one.measure): one for one in outcomes}
+    assert (found[10, "fill"].failed, found[10, "fill"].kind) == (said, kind)
+    assert (found[10, "live"].skipped, found[10, "live"].kind) == (said, kind)
+    assert (found[20, "fill"].skipped, found[20, "fill"].kind) == (f"{said} at 10", kind)
+
+
+async def test_a_measure_that_takes_too_long_is_over_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def measure(bench: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setitem(MEASURES, "fill", measure)
+    monkeypatch.setattr("bench.runner.PATIENCE", 0.01)
+    outcomes: list[Outcome] = []
+    options = replace(_options("direct"), limit=1.0)
+    direct = replace(next(one for one in CONTESTANTS if one.name == "direct"), static=False)
+    await run(options, outcomes, [direct])
+    assert (outcomes[0].failed, outcomes[0].kind) == ("over 0.02 s", "limit")
+
+
+def _chp_setup(directory: Path, program: Path) -> dict[str, Any]:
+    return {
+        "kind": "chp", "directory": str(directory), "hub": "http://127.0.0.1:1",
+        "public": "http://127.0.0.1:1/", "limit": 5, "chp": str(program),
+    }  # fmt: skip
+
+
+async def test_a_hubs_side_ends_what_has_only_begun_to_start(tmp_path: Path) -> None:
+    side = HubSide(_chp_setup(tmp_path, tmp_path / "chp"))
+    await side.stop()  # nothing yet
+    side.proxy.proxy_process = subprocess.Popen(["sleep", "300"])  # noqa: ASYNC220
+    await side.stop()
+    assert side.proxy.proxy_process.returncode == -signal.SIGKILL
+
+
+def _ended(process: psutil.Process) -> bool:
+    """Whether it is gone, or only whoever inherited it has not asked for its exit code yet."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    return True
+
+
+async def test_a_hubs_side_that_hangs_leaves_no_program(tmp_path: Path) -> None:
+    """Its proxy's program runs, and is waited for."""
+    pid = tmp_path / "pid"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 300\n")
+    program.chmod(0o755)
+    hub = Hub(_chp_setup(tmp_path, program), tmp_path / "hub.log")
+    starting = asyncio.create_task(hub.start(60))
+    try:
+        await until(pid.exists, "the proxy's program")
+        started = psutil.Process(int(pid.read_text()))
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        os.kill(hub.pid, signal.SIGSTOP)
+    finally:
+        await hub.stop(grace=0.1)
+    await until(lambda: _ended(started), "the proxy's program has ended", deadline=SOON)
+
+
 @pytest.mark.needs_programs
 def test_a_small_run_measures_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -361,6 +512,33 @@ def test_a_small_run_measures_and_leaves_nothing(
     assert (found["junction-1", "recovery"].number("back_s") or 0) > 0
     assert list(tmp_path.iterdir()) == []
     assert psutil.Process().children(recursive=True) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--clients=0"], "idle: --clients 0: "),
+        (["--clients=-1"], "idle: --clients -1: "),
+        (["--clients=200000"], "idle: --clients 200000: "),
+        (["--websockets=-1"], "idle: --websockets -1: "),
+    ],
+)
+def test_idle_refuses_nonsense(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        idle.main(words)
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(said)
+
+
+def test_the_report_says_what_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUNCTION_NGINX", "/somewhere/nginx")
+    assert answered_by().startswith("nginx")
+    monkeypatch.delenv("JUNCTION_NGINX")
+    monkeypatch.setenv("PATH", "")
+    assert "nginx is missing" in answered_by()
 
 
 def test_the_command_refuses_nonsense() -> None:

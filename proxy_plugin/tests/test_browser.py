@@ -1,5 +1,7 @@
-"""A user's session in a real browser, while replicas are killed and restarted (FACTS: 4, 11).
+"""A user's session in a real browser, while replicas are killed and restarted.
 
+Elsewhere that loses the table (zero-to-jupyterhub-k8s #1226, jupyterhub #2000, #4369) and drops
+WebSockets (traefik #6235, #3630, #4452).
 It drives what ``make demo`` runs: three etcd members, two replicas, JupyterHub, JupyterLab.
 """
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..client import Address, Connection, until_served
 from ..contestants import Subject
@@ -14,7 +15,7 @@ from ..options import Settings
 from ..results import Skipped, TooSlow
 from ..world import World
 
-__all__ = ["Bench", "live_everywhere", "spread"]
+__all__ = ["Bench", "Everywhere", "live_everywhere", "spread"]
 
 #: routes that are probed while many are being added; all are when that is done
 SAMPLE = 20
@@ -51,10 +52,17 @@ class Bench:
         return [f"/user/n{number}/" for number in spread(self.routes, most)]
 
 
+class Everywhere(NamedTuple):
+    """When (CLOCK_MONOTONIC) all was live, and how often a probe's kept connection was renewed."""
+
+    at: float
+    renewed: int
+
+
 async def live_everywhere(
     addresses: Sequence[Address], names: Sequence[str], limit: float, what: str
-) -> float:
-    """Wait until every replica serves all these users; returns when that was (CLOCK_MONOTONIC).
+) -> Everywhere:
+    """Wait until every replica serves all these users.
 
     While the clock runs, only some are asked for (:data:`SAMPLE`, spread, the last among them),
     so that asking costs little; then up to :data:`VERIFIED` are, and one that is not live yet
@@ -89,4 +97,4 @@ async def live_everywhere(
     finally:
         for connection in connections:
             connection.close()
-    return max(at, late, begun)
+    return Everywhere(max(at, late, begun), sum(one.renewed for one in connections))

@@ -7,7 +7,7 @@ import time
 
 import aiohttp
 
-from ..results import Skipped
+from ..results import Failed
 from ..stats import Times, summary
 from .bench import Bench
 
@@ -38,7 +38,7 @@ async def measure(bench: Bench) -> Times:
             if number >= WARM:
                 times.append(time.perf_counter() - begun)
             if answer != f"message {number}":
-                raise Skipped(f"the echo of message {number} was {answer[:40]!r}")
+                raise Failed(f"the echo of message {number} was {answer[:40]!r}")
     if not bench.static:
         await bench.hub.call("delete", names=["echo"])
     return summary(times)
@@ -46,9 +46,12 @@ async def measure(bench: Bench) -> Times:
 
 async def _socket(session: aiohttp.ClientSession, url: str) -> aiohttp.ClientWebSocketResponse:
     """A connection, once the route is live."""
-    async with asyncio.timeout(LIVE):
-        while True:
-            try:
-                return await session.ws_connect(url, compress=0)
-            except aiohttp.WSServerHandshakeError:
-                await asyncio.sleep(0.05)
+    try:
+        async with asyncio.timeout(LIVE):
+            while True:
+                try:
+                    return await session.ws_connect(url, compress=0)
+                except aiohttp.WSServerHandshakeError:
+                    await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise Failed(f"no WebSocket within {LIVE:g} s") from None

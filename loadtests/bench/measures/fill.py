@@ -13,11 +13,15 @@ __all__ = ["Fill", "add_at_once", "measure"]
 
 @dataclass
 class Fill:
-    """Seconds until every replica served all, and until all calls of add_route had returned."""
+    """Seconds until every replica served all, and until all calls of add_route had returned.
+
+    ``renewed`` of the probes' requests were sent again, since the proxy closed a kept connection.
+    """
 
     routes: int
     live_s: float
     returned_s: float
+    renewed: int = 0
 
 
 async def add_at_once(bench: Bench, names: list[str], what: str) -> Fill:
@@ -33,14 +37,17 @@ async def add_at_once(bench: Bench, names: list[str], what: str) -> Fill:
         async with asyncio.timeout(limit):
             # the call first: when it fails there is nothing to wait for
             answer = await call
-            at = await probe
+            found = await probe
     except TimeoutError:
         raise TooSlow(f"{what}: over {limit:g} s") from None
     finally:
         for task in (call, probe):
             task.cancel()
         await asyncio.gather(call, probe, return_exceptions=True)
-    return Fill(len(names), round(at - answer.called, 3), round(answer.returned - answer.called, 3))
+    called = answer.called
+    return Fill(
+        len(names), round(found.at - called, 3), round(answer.returned - called, 3), found.renewed
+    )
 
 
 async def measure(bench: Bench) -> Fill:

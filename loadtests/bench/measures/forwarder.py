@@ -11,7 +11,7 @@ import asyncio
 
 from ..client import Connection, until_served
 from ..hub import HubError
-from ..results import Skipped
+from ..results import Failed
 from ..wrk import Wrk, run_wrk
 from .bench import Bench
 
@@ -26,15 +26,16 @@ async def measure(bench: Bench) -> Wrk:
     address = bench.subject.addresses[0]
     connection = Connection(address)
     try:
-        async with asyncio.timeout(LIVE):
-            await bench.hub.call("add", names=["unix"], target=bench.around.unix_url)
-            await until_served(connection, "/user/unix/")
+        try:
+            async with asyncio.timeout(LIVE):
+                await bench.hub.call("add", names=["unix"], target=bench.around.unix_url)
+                await until_served(connection, "/user/unix/")
+        except (TimeoutError, HubError) as error:
+            why = f": {error}" if str(error) else f" within {LIVE:g} s"
+            raise Failed(f"it serves no route to a Unix socket{why}") from None
         return await run_wrk(
             address, ["/user/unix/"], bench.settings.seconds, bench.around.directory
         )
-    except (TimeoutError, HubError) as error:
-        why = f": {error}" if str(error) else ""
-        raise Skipped(f"not available: it serves no route to a Unix socket{why}") from None
     finally:
         connection.close()
         try:

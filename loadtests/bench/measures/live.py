@@ -26,6 +26,8 @@ class Live:
     returned: add_route called, until it returned.
     early: adds that returned while a replica still answered from elsewhere.
     early_gone: deletes that returned while a replica still answered from the server.
+    renewed: requests of the probes that were sent again, since the proxy closed a kept connection
+        before any byte of the answer.
     """
 
     live: Times
@@ -33,6 +35,7 @@ class Live:
     returned: Times
     early: int
     early_gone: int
+    renewed: int = 0
 
 
 async def measure(bench: Bench) -> Live:
@@ -71,4 +74,5 @@ async def measure(bench: Bench) -> Live:
     finally:
         for connection in connections:
             connection.close()
-    return Live(summary(live), summary(gone), summary(returned), *early)
+    renewed = sum(one.renewed for one in connections)
+    return Live(summary(live), summary(gone), summary(returned), early[0], early[1], renewed)

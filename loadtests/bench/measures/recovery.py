@@ -13,9 +13,13 @@ __all__ = ["Recovery", "measure"]
 
 @dataclass
 class Recovery:
-    """Seconds from SIGKILL until the replica answered for all that are looked at."""
+    """Seconds from SIGKILL until the replica answered for all that are looked at.
+
+    ``renewed`` of the probes' requests were sent again, since the proxy closed a kept connection.
+    """
 
     back_s: float
+    renewed: int = 0
 
 
 async def measure(bench: Bench) -> Recovery:
@@ -25,7 +29,7 @@ async def measure(bench: Bench) -> Recovery:
     begun = time.monotonic()
     await bench.subject.kill()
     names = [f"n{number}" for number in range(bench.routes)]
-    at = await live_everywhere(
+    found = await live_everywhere(
         bench.subject.addresses[:1], names, bench.around.limit, "a killed replica"
     )
-    return Recovery(round(at - begun, 3))
+    return Recovery(round(found.at - begun, 3), found.renewed)

@@ -27,7 +27,8 @@ class Restore:
     live_s: seconds from when an empty etcd answered until every replica served the new table.
     from_loss_s: the same from when all members were killed.
     requests: sent to all replicas meanwhile.
-    failed: those of them that the user's server did not answer.
+    failed: those of them that the user's server did not answer; none is sent again.
+    renewed: requests of the probes that were sent again, since a kept connection was closed.
     """
 
     live_s: float
@@ -35,6 +36,7 @@ class Restore:
     requests: int
     failed: int
     first_failure: str = ""
+    renewed: int = 0
 
 
 async def measure(bench: Bench) -> Restore:
@@ -60,15 +62,16 @@ async def measure(bench: Bench) -> Restore:
                         break
                     except HubError:  # a member that is only starting may still answer
                         await asyncio.sleep(0.1)
-                at = await live_everywhere(addresses, ["restored"], limit, "the restored table")
+                found = await live_everywhere(addresses, ["restored"], limit, "the new table")
                 while min(await following()) < bench.routes:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-                at = max(at, time.monotonic())
+                at = max(found.at, time.monotonic())
         except TimeoutError:
             raise TooSlow(f"{bench.routes} routes restored: over {limit:g} s") from None
     finally:
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
     return Restore(
-        round(at - empty, 3), round(at - begun, 3), load.sent, load.wrong, load.first_wrong
-    )
+        round(at - empty, 3), round(at - begun, 3), load.sent, load.wrong, load.first_wrong,
+        found.renewed,
+    )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 from ..client import Load, steady
 from ..hub import Answer
 from ..processes import Usage, cpu_between
-from ..results import Skipped
+from ..results import Failed, TooSlow
 from ..stats import Times, summary
 from .bench import Bench
 
@@ -28,9 +28,12 @@ class Steady:
     failed: requests that the user's server did not answer, in both.
     changes: adds and deletes that were asked for during churn.
     behind: pairs of add and delete that were not done when the last was asked for.
+    failed_changes: those that went wrong, or were not tried since their add had; ``errors`` are
+        the first of them.
     cores: share of one core by process, during churn.
     replica_core: share of one core of the busiest replica (Traefik and agent) during churn.
-    cpu_s_per_change: CPU seconds of all processes beyond those of the quiet load, per change.
+    cpu_s_per_change: CPU seconds of all processes beyond those of the quiet load, per change that
+        went well.
     """
 
     quiet: Times
@@ -39,6 +42,7 @@ class Steady:
     first_failure: str = ""
     changes: int | None = None
     behind: int | None = None
+    failed_changes: int | None = None
     cores: dict[str, float] = field(default_factory=dict)
     quiet_cores: dict[str, float] = field(default_factory=dict)
     replica_core: float | None = None
@@ -61,7 +65,7 @@ async def measure(bench: Bench) -> Steady:
     quiet = await load()
     idle = cpu_between(before, Usage.now(subject.pids()))
     if not quiet.times:
-        raise Skipped(f"no request was answered by the server: {quiet.first_wrong}")
+        raise Failed(f"no request was answered by the server: {quiet.first_wrong}")
     found = Steady(
         summary(quiet.times), failed=quiet.wrong, first_failure=quiet.first_wrong,
         quiet_cores=idle.shares,
@@ -78,8 +82,11 @@ async def measure(bench: Bench) -> Steady:
     try:
         busy = await load()
         ended = Usage.now(subject.pids())
-        async with asyncio.timeout(bench.around.limit):
-            said: dict[str, Any] = (await calling).result
+        try:
+            async with asyncio.timeout(bench.around.limit):
+                said: dict[str, Any] = (await calling).result
+        except TimeoutError:
+            raise TooSlow(f"the churn's changes: over {bench.around.limit:g} s more") from None
         drained = cpu_between(ended, Usage.now(subject.pids()))
     finally:
         calling.cancel()
@@ -89,11 +96,12 @@ async def measure(bench: Bench) -> Steady:
     found.failed += busy.wrong
     found.first_failure = found.first_failure or busy.first_wrong
     found.changes, found.behind, found.errors = said["asked"], said["left"], said["errors"]
+    found.failed_changes = said["asked"] - said["done"]
     found.cores = cost.shares
     found.replica_core = _replica(cost.shares)
     # changes that were late cost their share after the load has ended
     extra = cost.total - idle.total * cost.seconds / idle.seconds + drained.total
-    found.cpu_s_per_change = round(extra / max(1, said["asked"]), 5)
+    found.cpu_s_per_change = round(extra / said["done"], 5) if said["done"] else None
     return found
 
 
