@@ -20,8 +20,9 @@ __all__ = ["Address", "Answer", "Connection", "Load", "steady", "until_served"]
 
 Address = tuple[str, int]
 
-#: seconds between two requests of a probe at first
-PAUSE = 0.001
+#: seconds between two requests of a probe at first: more often, the probes of three replicas would
+#: take a core of their own, which the proxies lack then
+PAUSE = 0.004
 #: and as a share of the time waited so far: what is slow to come is asked for less often
 SLOWER = 0.02
 #: seconds that one request may take
@@ -144,21 +145,32 @@ class Served:
     asked: float
 
 
-async def until_served(connection: Connection, path: str, served: bool = True) -> Served:
+async def until_served(
+    connection: Connection, path: str, served: bool = True, now: asyncio.Event | None = None
+) -> Served:
     """Ask until the user's server answers, or (``served=False``) no longer does.
 
     Has no limit of its own: whoever calls it has.
+
+    Args:
+        now: once it is set, the next request waits no longer.
     """
     begun, asked = time.monotonic(), 0.0
     while True:
         sent = time.monotonic()
         answer = await connection.get(path)
-        now = time.monotonic()
+        at = time.monotonic()
         # no answer at all is not "gone"
         if answer.by_server if served else (answer.status and not answer.by_server):
-            return Served(now, asked)
+            return Served(at, asked)
         asked = sent
-        await asyncio.sleep(max(PAUSE, SLOWER * (now - begun)))
+        pause = max(PAUSE, SLOWER * (at - begun))
+        if now is None or now.is_set():
+            await asyncio.sleep(pause)
+            continue
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await now.wait()
 
 
 @dataclass

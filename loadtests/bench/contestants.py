@@ -38,6 +38,7 @@ class Subject:
         kill: SIGKILL one replica and see to it that it comes back; None where nothing does.
         wipe: lose all of etcd; None where there is none, or no way back.
         following: how many routes each replica has from etcd, -1 while it does not follow it.
+        settled: whether nothing is left to be done for changes that were; None where it is never.
     """
 
     addresses: list[Address]
@@ -46,6 +47,7 @@ class Subject:
     kill: Callable[[], Awaitable[None]] | None = None
     wipe: Callable[[], Awaitable[None]] | None = None
     following: Callable[[], Awaitable[list[int]]] | None = None
+    settled: Callable[[], Awaitable[bool]] | None = None
 
 
 Starter = Callable[[World, Path], AbstractAsyncContextManager[Subject]]
@@ -185,6 +187,9 @@ async def _junction(replicas: int, around: World, directory: Path) -> AsyncItera
             said = [await one.status() for one in running]
             return [one["routes"] if one.get("following") else -1 for one in said]
 
+        async def settled() -> bool:
+            return not any([(await one.status()).get("pending", True) for one in running])
+
         async with contextlib.AsyncExitStack() as stack:
             # each of its own: one that cannot be ended keeps none of the others
             for one in running:
@@ -196,7 +201,7 @@ async def _junction(replicas: int, around: World, directory: Path) -> AsyncItera
             for one in running:
                 await one.ready()
             addresses = [("127.0.0.1", one.port) for one in running]
-            yield Subject(addresses, hub, pids, kill, cluster.wipe, following)
+            yield Subject(addresses, hub, pids, kill, cluster.wipe, following, settled)
 
 
 @contextlib.asynccontextmanager

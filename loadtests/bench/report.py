@@ -41,9 +41,10 @@ TESTS = [
         " the browser back to the hub.",
         "One add, then one delete, again and again. Every replica is asked all the while by a"
         " kept connection; what counts is the last replica's first right answer, not that"
-        " add_route returned. Between two requests the probe waits 1 ms, or 2 % of the time so"
-        " far: that, and one round trip, is its floor. A request whose kept connection is closed"
-        " before any byte of an answer, as any proxy may do, is sent again and counted below.",
+        " add_route returned. Between two requests the probe waits 4 ms, or 2 % of the time so"
+        " far, and no longer than until add_route has returned. A request whose kept connection"
+        " is closed before any byte of an answer, as any proxy may do, is sent again and counted"
+        " below.",
         "live.png",
     ),
     Test(
@@ -54,6 +55,7 @@ TESTS = [
     Test(
         "Requests", ("requests",),
         "The price of the proxy in every request.",
+        "Once all earlier changes are applied: "
         "wrk with one thread and 32 kept connections, on routes spread over the whole table (up"
         " to 1,000 of them), at one replica, also where there are three: the others idle, but"
         " their processes share the cores. Answers with 400 and more are counted, and"

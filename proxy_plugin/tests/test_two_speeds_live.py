@@ -26,6 +26,8 @@ NO_APPLIES = ["--pace-covered=1000000"]
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with make_world(tmp_path, arguments=NO_APPLIES) as made:
+        for replica in made.replicas:
+            await replica.until("forwards", lambda s: s["forwarding"] and not s["pending"])
         yield made
 
 

@@ -17,6 +17,8 @@ from ..world import World
 
 __all__ = ["Bench", "Everywhere", "live_everywhere", "spread"]
 
+#: seconds that changes get to be applied before a quiet measurement
+SETTLED = 120.0
 #: routes that are probed while many are being added; all are when that is done
 SAMPLE = 20
 #: routes that are looked at once more when the clock has stopped
@@ -46,6 +48,21 @@ class Bench:
         if self.subject.hub is None:
             raise Skipped("its routes do not change")
         return self.subject.hub
+
+    async def settle(self) -> None:
+        """Wait until what earlier changes left to be done is done: it is measured as churn.
+
+        Raises:
+            TooSlow: it takes too long.
+        """
+        if self.subject.settled is None:
+            return
+        try:
+            async with asyncio.timeout(SETTLED):
+                while not await self.subject.settled():  # noqa: ASYNC110 (a process apart)
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            raise TooSlow(f"changes were not all applied: over {SETTLED:g} s") from None
 
     def paths(self, most: int = 1000) -> list[str]:
         """Paths of routes spread over the whole table."""

@@ -33,6 +33,7 @@ async def measure(bench: Bench) -> Wrk:
         except (TimeoutError, HubError) as error:
             why = f": {error}" if str(error) else f" within {LIVE:g} s"
             raise Failed(f"it serves no route to a Unix socket{why}") from None
+        await bench.settle()
         return await run_wrk(
             address, ["/user/unix/"], bench.settings.seconds, bench.around.directory
         )

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from ..client import Connection, Served, until_served
+from ..hub import Answer
 from ..results import TooSlow
 from ..stats import Times, summary
 from .bench import Bench
@@ -48,8 +50,14 @@ async def measure(bench: Bench) -> Live:
     ends = time.monotonic() + limit / 2
     connections = [Connection(address) for address in bench.subject.addresses]
 
-    async def until(path: str, served: bool) -> list[Served]:
-        return await asyncio.gather(*(until_served(one, path, served) for one in connections))
+    async def until(path: str, served: bool, now: asyncio.Event) -> list[Served]:
+        asking = (until_served(one, path, served, now) for one in connections)
+        return await asyncio.gather(*asking)
+
+    async def told(do: str, now: asyncio.Event, **arguments: Any) -> Answer:
+        answer = await bench.hub.call(do, **arguments)
+        now.set()
+        return answer
 
     try:
         for number in range(bench.settings.adds):
@@ -57,11 +65,12 @@ async def measure(bench: Bench) -> Live:
             for served, times in ((True, live), (False, gone)):
                 do = "add" if served else "delete"
                 arguments = {"target": bench.around.server_url} if served else {}
+                now = asyncio.Event()
                 try:
                     async with asyncio.timeout(limit):
                         found, answer = await asyncio.gather(
-                            until(f"/user/{name}/", served),
-                            bench.hub.call(do, names=[name], **arguments),
+                            until(f"/user/{name}/", served, now),
+                            told(do, now, names=[name], **arguments),
                         )
                 except TimeoutError:
                     raise TooSlow(f"{do} of one route: over {limit:g} s") from None

@@ -28,6 +28,7 @@ class Requests:
 
 async def measure(bench: Bench) -> Requests:
     """One replica is loaded, however many there are: a replica's speed is its own."""
+    await bench.settle()
     address, paths = bench.subject.addresses[0], bench.paths()
     seconds, folder = bench.settings.seconds, bench.around.directory
     control = await run_wrk(bench.around.server, paths, seconds * CONTROL, folder)

@@ -52,6 +52,7 @@ class Steady:
 
 async def measure(bench: Bench) -> Steady:
     """Quiet, then churn, for the same time each."""
+    await bench.settle()
     settings, subject, paths = bench.settings, bench.subject, bench.paths()
     seconds = settings.seconds
 

@@ -144,6 +144,8 @@ class Agent:
             "known": replica.known,
             "revision": replica.revision,
             "applied": replica.applied,
+            "forwarding": self._listening and self.applier.forwards(),
+            "pending": replica.wait is not None,
             "applies": self.applier.applies,
             "apply_seconds": round(self.applier.apply_seconds, 3),
             "forwarder_connections": self.forwarder_connections,
