@@ -703,6 +703,72 @@ async def test_a_client_that_does_not_read_stops_its_server() -> None:
         await server.until(lambda: not server.open)
 
 
+@pytest.mark.parametrize("routed", [False, True])
+async def test_a_client_that_asks_on_without_reading_is_not_read_from(routed: bool) -> None:
+    """Its requests are small, so that nearly all it has sent is still to be looked at."""
+    limits = Limits(buffer_bytes=16 * 1024, header_bytes=16 * 1024)
+    page = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + bytes(10_000)
+    async with serving(answer(page, 100_000)) as server:
+        async with forwarding({"/x/": server.url} if routed else {}, limits=limits) as f:
+            _, writer = await f.connect()
+            with contextlib.closing(writer):
+                writer.transport.set_write_buffer_limits(0)
+                writer.transport.pause_reading()
+                asked, most, stuck = 0, 0, False
+                while asked < 32_000_000 and not stuck:
+                    writer.write(b"GET /x HTTP/1.1\r\nHost: hub\r\n\r\n" * 10_000)
+                    asked += 310_000
+                    drained = asyncio.ensure_future(writer.drain())
+                    await asyncio.wait([drained], timeout=0.5)
+                    stuck = not drained.done()
+                    drained.cancel()
+                    most = max([most, *(len(c._held) for c in f.forwarder.clients)])
+                assert stuck
+                assert most <= 16 * 1024 + 256 * 1024
+                writer.transport.abort()
+        await server.until(lambda: not server.open)
+
+
+async def test_a_client_that_asks_faster_than_it_is_answered_waits() -> None:
+    """Each answer frees its reader, and makes room for one small request only."""
+    limits = Limits(buffer_bytes=16 * 1024, header_bytes=16 * 1024)
+    async with (
+        serving(answer(OK)) as server,
+        forwarding({"/": server.url}, limits=limits) as f,
+    ):
+        reader, writer = await f.connect()
+        writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n" * 500_000)
+        async with asyncio.timeout(DEADLINE):
+            for _ in range(300):
+                await reader.readexactly(len(OK))
+        [client] = f.forwarder.clients
+        assert len(client._held) <= 16 * 1024 + 256 * 1024
+        writer.transport.abort()
+
+
+async def test_what_was_held_back_is_answered_once_the_client_reads() -> None:
+    limits = Limits(buffer_bytes=4096, header_bytes=4096)
+    page = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + bytes(10_000)
+    times = 3000
+    async with (
+        serving(answer(page, times)) as server,
+        forwarding({"/": server.url}, limits=limits) as f,
+    ):
+        reader, writer = await f.connect()
+
+        async def stuck() -> bool:
+            return any(c.write_paused and c._read_paused for c in f.forwarder.clients)
+
+        with contextlib.closing(writer):
+            writer.transport.pause_reading()
+            writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n" * times)
+            await until(stuck, "the client is neither read from nor written to", deadline=DEADLINE)
+            writer.transport.resume_reading()
+            async with asyncio.timeout(DEADLINE):
+                for _ in range(times):
+                    await reader.readexactly(len(page))
+
+
 async def test_a_stalled_client_is_dropped_in_the_end() -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)

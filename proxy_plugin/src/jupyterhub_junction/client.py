@@ -3,7 +3,7 @@
 Invariants:
 
 * Requests are answered in their order, one exchange at a time; what comes meanwhile is held up
-  to the limit.
+  to the limit, and no more is read until some of it has been looked at.
 * What cannot be read is answered and the connection closed: nothing after it is a request.
 """
 
@@ -73,11 +73,22 @@ class ClientConnection(Client):
                 data = exchange.request_data(data)
             if data and not self._lingering:
                 self._held += data
-                if len(self._held) > self.registry.limits.buffer_bytes:
+                if self._full:
                     self.pause_reading()
             return
         self._held += data
         self._advance()
+
+    @property
+    def _full(self) -> bool:
+        # a head that has yet to end is never too much: there is a limit to it of its own
+        limits = self.registry.limits
+        return len(self._held) > max(limits.buffer_bytes, limits.header_bytes)
+
+    def resume_reading(self) -> None:
+        # an exchange that ends frees its reader, but has taken little of what is held
+        if not self._full:
+            super().resume_reading()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -95,6 +106,10 @@ class ClientConnection(Client):
                     break
         finally:
             self._busy = False
+        if self._full:
+            self.pause_reading()
+        elif self.exchange is None:
+            self.resume_reading()
 
     def _next(self) -> bool:
         while self._held.startswith(b"\r\n"):  # RFC 9112 §2.2
