@@ -372,6 +372,32 @@ async def test_empty_lines_buy_no_time() -> None:
             assert await ended == b""
 
 
+async def test_a_few_empty_lines_before_a_request_are_passed_over_and_no_more() -> None:
+    get = b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n"
+    last = b"GET / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n"
+    async with serving(answer(OK)) as server, forwarding({"/": server.url}) as f:
+        got = await f.ask((b"\r\n" * 5 + get) * 3 + b"\r\n" * 5 + last)
+        assert got.count(b"HTTP/1.1 200 OK\r\n") == 4
+        got = await f.ask(get + b"\r\n" * 20 + last)
+        assert got.count(b"HTTP/1.1 ") == 2
+        assert b"HTTP/1.1 400 Bad Request\r\n" in got
+        reader, writer = await f.connect()
+        with contextlib.closing(writer):
+            writer.write(b"\r\n" * 5)
+            await begun(f)
+            writer.write(b"\r\n" * 5)
+            assert (await read_head(reader)).startswith(b"HTTP/1.1 400 ")
+
+
+async def begun(f: Forwarding) -> None:
+    """Return once all that was sent on the only connection has been looked at."""
+
+    async def seen() -> bool:
+        return any(client._head_begun for client in f.forwarder.clients)
+
+    await until(seen, "a request's head begins", deadline=DEADLINE)
+
+
 async def test_a_slow_reader_is_not_taken_for_a_slow_writer() -> None:
     """It has sent its next requests, and has answers to read before they are looked at."""
     limits = Limits(header_timeout=0.1, keepalive_timeout=0.1, buffer_bytes=4096)

@@ -21,6 +21,9 @@ from .rewrite import Peer
 
 __all__ = ["ClientConnection", "Host"]
 
+# before one request; some old clients send one after a body (RFC 9112 §2.2)
+_EMPTY_LINES = 8
+
 
 class Host(Service, Protocol):
     """What serves the clients: a forwarder."""
@@ -38,6 +41,7 @@ class ClientConnection(Client):
         self.exchange: Exchange | None = None
         self._held = b""
         self._seen = 0
+        self._empty_lines = 0
         self._head_begun = False
         self._busy = False
         self._lingering = False
@@ -112,9 +116,8 @@ class ClientConnection(Client):
             self.resume_reading()
 
     def _next(self) -> bool:
-        while self._held.startswith(b"\r\n"):  # RFC 9112 §2.2
-            self._held, self._seen = self._held[2:], 0
         try:
+            self._skip_empty_lines()
             end = find_head(self._held, self._seen, self.registry.limits.header_bytes)
             if end < 0:
                 self._seen = len(self._held)
@@ -128,6 +131,7 @@ class ClientConnection(Client):
             self.refuse(error.status, str(error))
             return False
         self._held, self._seen = self._held[end + 4 :], 0
+        self._empty_lines = 0
         self._head_begun = False
         self.wait(None)
         if self._own(head):
@@ -138,6 +142,16 @@ class ClientConnection(Client):
             held, self._held = self._held, b""
             self._held = exchange.request_data(held)
         return True
+
+    def _skip_empty_lines(self) -> None:
+        at = 0
+        while self._held.startswith(b"\r\n", at):
+            at += 2
+            self._empty_lines += 1
+            if self._empty_lines > _EMPTY_LINES:
+                raise BadMessage(f"more than {_EMPTY_LINES} empty lines before a request")
+        if at:
+            self._held, self._seen = self._held[at:], 0
 
     def _own(self, head: RequestHead) -> bool:
         """Answer what is asked of the proxy itself."""

@@ -165,19 +165,21 @@ class Exchange:
                 return
             if self._held:
                 data, self._held = self._held + data, b""
-            while (end := find_head(data, self._seen, limits.header_bytes)) >= 0:
-                head = ResponseHead(data[: end + 2])
-                self._seen, data = 0, data[end + 4 :]
+            at = 0  # there may be any number of interim responses before the final one
+            while (end := find_head(data, self._seen, limits.header_bytes, at)) >= 0:
+                head = ResponseHead(data[at : end + 2])
+                self._seen, at = 0, end + 4
                 if head.status >= 200:
                     response = PassedResponse(head, self.head, self._may_keep(), self._error)
-                    self._pass(response, response.first, data)
+                    self._pass(response, response.first, data[at:])
                     return
                 if head.status == 101:
-                    self._switch(head, data)
+                    self._switch(head, data[at:])
                     return
                 if self.head.minor == 1 and not self._error:
                     self.client.write(response_head(head))
-            self._held, self._seen = data, len(data)
+            self._held = data[at:]
+            self._seen = len(self._held)
         except BadMessage as error:
             self.fail(503, f"the server's response cannot be read: {error}")
 

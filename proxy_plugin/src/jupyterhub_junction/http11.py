@@ -236,20 +236,21 @@ class ResponseHead(_Head):
         self.reason: bytes = reason or b""
 
 
-def find_head(data: bytes, seen: int, limit: int) -> int:
-    """Where the head in ``data`` ends (the index of its last CRLF CRLF), or -1 if it has not.
+def find_head(data: bytes, seen: int, limit: int, start: int = 0) -> int:
+    """Where a head in ``data`` ends (the index of its last CRLF CRLF), or -1 if it has not.
 
     Args:
         data: all that has come so far.
         seen: how much of it an earlier call has looked at.
         limit: the greatest head allowed, in bytes.
+        start: where it begins.
 
     Raises:
         BadMessage: too long, or lines that end without CR.
     """
-    end = data.find(b"\r\n\r\n", max(0, seen - 3))
-    if (end if end >= 0 else len(data)) > limit:
+    end = data.find(b"\r\n\r\n", max(start, seen - 3))
+    if (end if end >= 0 else len(data)) - start > limit:
         raise BadMessage(f"headers of more than {limit} bytes", 431)
-    if end < 0 and BARE_LF.search(data, max(0, seen - 1)):
+    if end < 0 and BARE_LF.search(data, max(start, seen - 1)):
         raise BadMessage("a line ends without CR")
     return end
