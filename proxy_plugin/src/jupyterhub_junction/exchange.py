@@ -118,8 +118,8 @@ class Exchange:
         assert self._target is not None
         self._backend = backend
         backend.user = self
+        self._wait()
         # not the connection's own target: targets with one address share a pool
-        backend.wait(self.client.registry.limits.response_timeout)
         if self._error:
             first = error_request(self._target, self._error, self.head.target)
         else:
@@ -127,6 +127,14 @@ class Exchange:
         backend.write_all([first, *self._pending])
         self._pending.clear()
         self.client.couple(backend)
+
+    def _wait(self) -> None:
+        """Whoever has to speak next has its whole time again."""
+        limits = self.client.registry.limits
+        # once the server answers, either side may be the one that waits for the other
+        servers_turn = self.body.done or self._error or self._response is not None
+        if self._backend is not None:
+            self._backend.wait(limits.response_timeout if servers_turn else limits.body_timeout)
 
     def request_data(self, data: bytes) -> bytes:
         """Pass on what belongs to the request's body; returns what does not."""
@@ -139,7 +147,7 @@ class Exchange:
             return rest
         if self._backend is not None:
             self._backend.write(payload)
-            self._backend.wait(self.client.registry.limits.response_timeout)
+            self._wait()
         elif payload:
             self._pending.append(payload)
             self._pending_size += len(payload)
@@ -202,8 +210,8 @@ class Exchange:
             self.service.active(self._route)
         if response.body.done:
             self._complete(response, reusable=not rest and response.head.keeps_alive())
-        elif self._backend is not None:
-            self._backend.wait(self.client.registry.limits.response_timeout)
+        else:
+            self._wait()
 
     def _complete(self, response: PassedResponse, *, reusable: bool) -> None:
         backend, keep = self._backend, response.keep and self.body.done
@@ -256,11 +264,15 @@ class Exchange:
         """Nothing has moved for as long as is allowed."""
         backend, limits = self._backend, self.client.registry.limits
         if backend is not None and (self.client.write_paused or backend.write_paused):
-            backend.wait(limits.response_timeout)  # it is waited for: that has its own limit
+            self._wait()  # it does not take what it is sent: that has its own limit
         elif self.body.done or self._error:
             self.fail(503, f"the server said nothing for {limits.response_timeout:g} s")
         else:
             self._broken(BadMessage("the request's body did not come in time", 408))
+
+    def backend_drained(self) -> None:
+        """The server has taken what it was sent; more was not asked of the client meanwhile."""
+        self._wait()
 
     def backend_lost(self, error: Exception | None) -> None:
         """The server's connection is gone."""

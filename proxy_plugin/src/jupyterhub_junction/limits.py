@@ -24,9 +24,11 @@ class Limits:
             handshake too.
         keepalive_timeout: for the next request on a connection.
         connect_timeout: for a connection to a server, TLS included.
-        response_timeout: for a server's head once it has the request, and between two pieces
-            of a body, of the request or the response.  Long, because people run requests for
-            hours and wait for events all night.
+        response_timeout: for a server's head once it has the whole request, and between two
+            pieces of its body.  Long, because people run requests for hours and wait for events
+            all night.
+        body_timeout: for the next piece of a request's body, of any size, while the server has
+            not begun to answer and has room for it.
         backend_idle: how long an unused connection to a server is kept.
         error_page_timeout: for the hub's error page, all of it.
         stall_timeout: a receiver that takes nothing of what is held for it.
@@ -43,6 +45,7 @@ class Limits:
     keepalive_timeout: float = 120.0
     connect_timeout: float = 10.0
     response_timeout: float = 86_400.0
+    body_timeout: float = 300.0
     backend_idle: float = 60.0
     error_page_timeout: float = 10.0
     stall_timeout: float = 3600.0
