@@ -1,13 +1,25 @@
 """How much the forwarder holds, and how long it waits.
 
-Invariant: no buffer without a limit, and no wait without an end.
+Invariants:
+
+* No buffer without a limit, and no wait without an end.
+* No more connections are taken than there are open files for.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import contextlib
+from dataclasses import asdict, dataclass, replace
 
-__all__ = ["Limits"]
+try:
+    import resource
+except ImportError:  # not on every system
+    resource = None  # type: ignore[assignment]
+
+__all__ = ["Limits", "raise_file_limit"]
+
+# of the process: for its libraries, logs and whatever else it does
+_OTHER_FILES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +70,38 @@ class Limits:
                 raise ValueError(f"{name} is {value}: it must be more than 0")
 
     @property
+    def files(self) -> int:
+        """Open files that so many connections need: one to the client, one to the server."""
+        return 2 * self.connections + _OTHER_FILES
+
+    def within(self, files: float) -> Limits:
+        """The same with no more connections than so many open files allow, and at least one."""
+        if self.files <= files:
+            return self
+        room = int(files) - min(_OTHER_FILES, int(files) // 4)
+        return replace(self, connections=max(1, min(self.connections, room // 2)))
+
+    @property
     def tick(self) -> float:
         """How often deadlines are looked at."""
         times = [value for value in asdict(self).values() if isinstance(value, float)]
         return float(max(0.01, min(1.0, min(times) / 4)))
+
+
+def raise_file_limit(wanted: int) -> float:
+    """Let the process have so many open files, or as many as it may; never fewer than before.
+
+    No more than that, because the programs that it starts inherit it.
+
+    Returns:
+        How many it may have; infinite if nothing limits them.
+    """
+    if resource is None:
+        return float("inf")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):  # some systems have a limit beyond these
+            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+            soft = more
+    return float("inf") if soft == resource.RLIM_INFINITY else soft
