@@ -1042,6 +1042,37 @@ async def test_tls_from_the_client(certificates: Certificates) -> None:
             assert await socket.receive_str(timeout=DEADLINE) == "hello"
 
 
+async def test_tls_ends_in_order_and_at_once(certificates: Certificates) -> None:
+    """The client can tell the end of an answer from a connection that was cut."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificates.files["server"]["cert"], certificates.files["server"]["key"])
+    trust = ssl.create_default_context(cafile=certificates.files["server-ca"]["cert"])
+
+    def read_all(port: int, asked: bytes) -> bytes:
+        with (
+            socket.create_connection(("127.0.0.1", port), DEADLINE) as plain,
+            trust.wrap_socket(
+                plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False
+            ) as sock,
+        ):
+            sock.sendall(asked)
+            return b"".join(iter(lambda: sock.recv(2**16), b""))  # a cut raises
+
+    body = b"x" * 3_000_000
+    page = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2dc6c0\r\n%b\r\n0\r\n\r\n" % body
+    limits = Limits(linger=10 * DEADLINE)
+    async with (
+        serving(answer(page)) as server,
+        forwarding({"/x/": server.url}, tls=tls, limits=limits) as f,
+    ):
+        for asked, seen in (
+            (b"GET /x/ HTTP/1.0\r\n\r\n", body),
+            (b"GET / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n", b"Not Found\n"),
+            (b"nonsense\r\n\r\n", b"Bad Request: malformed request line\n"),
+        ):
+            assert body_of(await asyncio.to_thread(read_all, f.port, asked)) == seen
+
+
 async def test_unix_sockets_on_both_sides(tmp_path: Path) -> None:
     inner, outer = tmp_path / "a b%.sock", tmp_path / "outer.sock"
     async with serving(echo_head, path=inner) as server, forwarding({"/": server.url}) as f:

@@ -193,9 +193,12 @@ class ClientConnection(Client):
         self._held = b""
         self._lingering = True
         self._give_up = self.registry.now() + self.registry.limits.stall_timeout
-        if self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
         self.resume_reading()
+        if not self.transport.is_closing():
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:  # TLS has no half-closed state: it sends its end, and reads on for the other's
+                self.transport.close()
         self.wait(self.registry.limits.linger)
 
     def close_idle(self) -> None:
@@ -206,14 +209,14 @@ class ClientConnection(Client):
     def expired(self) -> None:
         if self.exchange is not None:
             self.exchange.expired()
-        elif self.tunnelling or self.transport.is_closing():
-            self.transport.abort()
         elif self._lingering:
             unread = self.transport.get_write_buffer_size()
             if unread and self.registry.now() < self._give_up:
                 self.wait(self.registry.limits.linger)
             else:
                 self.transport.abort()
+        elif self.tunnelling or self.transport.is_closing():
+            self.transport.abort()
         elif self.write_paused:  # it has answers to read first, and a limit for that
             self.wait(self.registry.limits.keepalive_timeout)
         elif self._held:

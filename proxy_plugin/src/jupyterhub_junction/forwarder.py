@@ -132,6 +132,8 @@ class Forwarder:
             port,
             ssl=ssl,
             ssl_handshake_timeout=self.limits.header_timeout if ssl else None,
+            # how long a client may take to read what is left is not TLS's to say
+            ssl_shutdown_timeout=self.limits.stall_timeout if ssl else None,
             reuse_port=reuse_port or None,
             backlog=1024,
         )
