@@ -577,11 +577,29 @@ async def test_only_harmless_requests_are_sent_twice() -> None:
         assert b" 200 " in await f.get("/")
         assert b" 200 " in await f.get("/")
         assert server.connections == 2
-        got = await f.ask(
-            b"POST / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        )
-        assert b" 503 " in got
-        assert heads == [b"GET", b"GET", b"GET", b"POST"]
+        rest = b" / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        assert b" 503 " in await f.ask(b"POST" + rest)
+        assert b" 200 " in await f.get("/")
+        assert b" 503 " in await f.ask(b"DELETE" + rest)
+        assert heads == [b"GET", b"GET", b"GET", b"POST", b"GET", b"DELETE"]
+
+
+async def test_a_request_whose_server_has_spoken_is_not_sent_twice() -> None:
+    """A word on the way to the answer is one too: the server is at work."""
+    asked: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await read_head(reader))
+        writer.write(OK)
+        asked.append(await read_head(reader))
+        writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+        await writer.drain()
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        assert b" 200 " in await f.get("/")
+        got = await f.get("/")
+        assert got.startswith(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 503 ")
+        assert len(asked) == 2
 
 
 async def test_activity_moves_on_success_alone() -> None:

@@ -52,6 +52,7 @@ class Exchange:
         "_reused",
         "_route",
         "_seen",
+        "_spoken",
         "_target",
         "_task",
         "body",
@@ -77,6 +78,7 @@ class Exchange:
         self._pending: list[bytes] = []  # of the request's body, until there is a connection
         self._pending_size = 0
         self._held, self._seen = b"", 0  # of the response's head
+        self._spoken = False  # the server has, be it with an interim response
         self._response: PassedResponse | None = None  # once the client has been sent some of it
 
     # -- towards the server
@@ -167,6 +169,7 @@ class Exchange:
     def response_data(self, data: bytes) -> None:
         """Pass on what the server has sent."""
         limits = self.client.registry.limits
+        self._spoken = True
         try:
             if self._response is not None:
                 self._pass(self._response, b"", data)
@@ -276,11 +279,11 @@ class Exchange:
 
     def backend_lost(self, error: Exception | None) -> None:
         """The server's connection is gone."""
-        response, silent = self._response, self._response is None and not self._held
+        response = self._response
         self._backend = None
         if self._over:
             return
-        if silent and self._reused and (self.request.repeatable or self._error):
+        if not self._spoken and self._reused and (self.request.repeatable or self._error):
             assert self._target is not None
             self._reused = False
             self._task = self.service.backends.connect(self._target, self)
@@ -306,7 +309,7 @@ class Exchange:
         page = self.service.error_target
         if page and not self._error and not self.request.upgrade and self.head.method != b"HEAD":
             self._error = status
-            self._held, self._seen = b"", 0
+            self._held, self._seen, self._spoken = b"", 0, False
             self._target = parse_target(page)
             self.client.wait(self.client.registry.limits.error_page_timeout)
             self._acquire()
