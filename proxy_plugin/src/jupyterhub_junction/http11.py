@@ -41,6 +41,8 @@ _FIELD = re.compile(rb"(" + TOKEN + rb"):(" + VALUE + rb")\r\n")
 # one space before each value and none after: how nearly all heads come
 _NORMAL_FIELDS = re.compile(rb"(?:" + TOKEN + rb": (?![ \t])" + VALUE + rb"(?<![ \t])\r\n)*+")
 _READ = frozenset((*HOP, b"host", b"content-length", b"expect"))
+_CLAIMS = frozenset((b"forwarded", b"x-real-ip", b"x-scheme", b"x-proxyscheme"))
+_FOUND = _READ | _CLAIMS  # if they are there, _READ_FIELD has found them
 # what the forwarder reads; the look-ahead spares most lines the alternatives
 _READ_FIELD = re.compile(
     rb"\r\n(?=[CEFHKPTUXcefhkptux])((?i:host|connection|content-length|transfer-encoding|upgrade"
@@ -144,7 +146,7 @@ class _Head:
         """All values of a field; ``name`` in lower case."""
         found = self._read.get(name)
         if found is None:
-            if name in _READ:
+            if name in _FOUND:
                 return []
             found = [value for lower, _, value in self.fields if lower == name]
         return found
