@@ -372,6 +372,32 @@ async def test_empty_lines_buy_no_time() -> None:
             assert await ended == b""
 
 
+async def test_a_few_empty_lines_before_a_request_are_passed_over_and_no_more() -> None:
+    get = b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n"
+    last = b"GET / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n"
+    async with serving(answer(OK)) as server, forwarding({"/": server.url}) as f:
+        got = await f.ask((b"\r\n" * 5 + get) * 3 + b"\r\n" * 5 + last)
+        assert got.count(b"HTTP/1.1 200 OK\r\n") == 4
+        got = await f.ask(get + b"\r\n" * 20 + last)
+        assert got.count(b"HTTP/1.1 ") == 2
+        assert b"HTTP/1.1 400 Bad Request\r\n" in got
+        reader, writer = await f.connect()
+        with contextlib.closing(writer):
+            writer.write(b"\r\n" * 5)
+            await begun(f)
+            writer.write(b"\r\n" * 5)
+            assert (await read_head(reader)).startswith(b"HTTP/1.1 400 ")
+
+
+async def begun(f: Forwarding) -> None:
+    """Return once all that was sent on the only connection has been looked at."""
+
+    async def seen() -> bool:
+        return any(client._head_begun for client in f.forwarder.clients)
+
+    await until(seen, "a request's head begins", deadline=DEADLINE)
+
+
 async def test_a_slow_reader_is_not_taken_for_a_slow_writer() -> None:
     """It has sent its next requests, and has answers to read before they are looked at."""
     limits = Limits(header_timeout=0.1, keepalive_timeout=0.1, buffer_bytes=4096)
@@ -551,11 +577,29 @@ async def test_only_harmless_requests_are_sent_twice() -> None:
         assert b" 200 " in await f.get("/")
         assert b" 200 " in await f.get("/")
         assert server.connections == 2
-        got = await f.ask(
-            b"POST / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        )
-        assert b" 503 " in got
-        assert heads == [b"GET", b"GET", b"GET", b"POST"]
+        rest = b" / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        assert b" 503 " in await f.ask(b"POST" + rest)
+        assert b" 200 " in await f.get("/")
+        assert b" 503 " in await f.ask(b"DELETE" + rest)
+        assert heads == [b"GET", b"GET", b"GET", b"POST", b"GET", b"DELETE"]
+
+
+async def test_a_request_whose_server_has_spoken_is_not_sent_twice() -> None:
+    """A word on the way to the answer is one too: the server is at work."""
+    asked: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await read_head(reader))
+        writer.write(OK)
+        asked.append(await read_head(reader))
+        writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+        await writer.drain()
+
+    async with serving(handler) as server, forwarding({"/": server.url}) as f:
+        assert b" 200 " in await f.get("/")
+        got = await f.get("/")
+        assert got.startswith(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 503 ")
+        assert len(asked) == 2
 
 
 async def test_activity_moves_on_success_alone() -> None:
@@ -701,6 +745,72 @@ async def test_a_client_that_does_not_read_stops_its_server() -> None:
             assert held(f) <= 3 * 256 * 1024
             assert sent < 50_000_000
         await server.until(lambda: not server.open)
+
+
+@pytest.mark.parametrize("routed", [False, True])
+async def test_a_client_that_asks_on_without_reading_is_not_read_from(routed: bool) -> None:
+    """Its requests are small, so that nearly all it has sent is still to be looked at."""
+    limits = Limits(buffer_bytes=16 * 1024, header_bytes=16 * 1024)
+    page = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + bytes(10_000)
+    async with serving(answer(page, 100_000)) as server:
+        async with forwarding({"/x/": server.url} if routed else {}, limits=limits) as f:
+            _, writer = await f.connect()
+            with contextlib.closing(writer):
+                writer.transport.set_write_buffer_limits(0)
+                writer.transport.pause_reading()
+                asked, most, stuck = 0, 0, False
+                while asked < 32_000_000 and not stuck:
+                    writer.write(b"GET /x HTTP/1.1\r\nHost: hub\r\n\r\n" * 10_000)
+                    asked += 310_000
+                    drained = asyncio.ensure_future(writer.drain())
+                    await asyncio.wait([drained], timeout=0.5)
+                    stuck = not drained.done()
+                    drained.cancel()
+                    most = max([most, *(len(c._held) for c in f.forwarder.clients)])
+                assert stuck
+                assert most <= 16 * 1024 + 256 * 1024
+                writer.transport.abort()
+        await server.until(lambda: not server.open)
+
+
+async def test_a_client_that_asks_faster_than_it_is_answered_waits() -> None:
+    """Each answer frees its reader, and makes room for one small request only."""
+    limits = Limits(buffer_bytes=16 * 1024, header_bytes=16 * 1024)
+    async with (
+        serving(answer(OK)) as server,
+        forwarding({"/": server.url}, limits=limits) as f,
+    ):
+        reader, writer = await f.connect()
+        writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n" * 500_000)
+        async with asyncio.timeout(DEADLINE):
+            for _ in range(300):
+                await reader.readexactly(len(OK))
+        [client] = f.forwarder.clients
+        assert len(client._held) <= 16 * 1024 + 256 * 1024
+        writer.transport.abort()
+
+
+async def test_what_was_held_back_is_answered_once_the_client_reads() -> None:
+    limits = Limits(buffer_bytes=4096, header_bytes=4096)
+    page = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + bytes(10_000)
+    times = 3000
+    async with (
+        serving(answer(page, times)) as server,
+        forwarding({"/": server.url}, limits=limits) as f,
+    ):
+        reader, writer = await f.connect()
+
+        async def stuck() -> bool:
+            return any(c.write_paused and c._read_paused for c in f.forwarder.clients)
+
+        with contextlib.closing(writer):
+            writer.transport.pause_reading()
+            writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n" * times)
+            await until(stuck, "the client is neither read from nor written to", deadline=DEADLINE)
+            writer.transport.resume_reading()
+            async with asyncio.timeout(DEADLINE):
+                for _ in range(times):
+                    await reader.readexactly(len(page))
 
 
 async def test_a_stalled_client_is_dropped_in_the_end() -> None:
@@ -948,6 +1058,37 @@ async def test_tls_from_the_client(certificates: Certificates) -> None:
         async with session.ws_connect(https + "/ws", ssl=trust) as socket:
             await socket.send_str("hello")
             assert await socket.receive_str(timeout=DEADLINE) == "hello"
+
+
+async def test_tls_ends_in_order_and_at_once(certificates: Certificates) -> None:
+    """The client can tell the end of an answer from a connection that was cut."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificates.files["server"]["cert"], certificates.files["server"]["key"])
+    trust = ssl.create_default_context(cafile=certificates.files["server-ca"]["cert"])
+
+    def read_all(port: int, asked: bytes) -> bytes:
+        with (
+            socket.create_connection(("127.0.0.1", port), DEADLINE) as plain,
+            trust.wrap_socket(
+                plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False
+            ) as sock,
+        ):
+            sock.sendall(asked)
+            return b"".join(iter(lambda: sock.recv(2**16), b""))  # a cut raises
+
+    body = b"x" * 3_000_000
+    page = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2dc6c0\r\n%b\r\n0\r\n\r\n" % body
+    limits = Limits(linger=10 * DEADLINE)
+    async with (
+        serving(answer(page)) as server,
+        forwarding({"/x/": server.url}, tls=tls, limits=limits) as f,
+    ):
+        for asked, seen in (
+            (b"GET /x/ HTTP/1.0\r\n\r\n", body),
+            (b"GET / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n", b"Not Found\n"),
+            (b"nonsense\r\n\r\n", b"Bad Request: malformed request line\n"),
+        ):
+            assert body_of(await asyncio.to_thread(read_all, f.port, asked)) == seen
 
 
 async def test_unix_sockets_on_both_sides(tmp_path: Path) -> None:

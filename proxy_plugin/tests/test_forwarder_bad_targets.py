@@ -25,6 +25,7 @@ from harness.forwarding import (
     read_head,
     serving,
 )
+from harness.waiting import until
 
 from jupyterhub_junction.backends import Backend
 from jupyterhub_junction.forwarder import Limits
@@ -224,12 +225,66 @@ async def test_an_endless_answer_ends_with_its_reader(head: bytes) -> None:
         assert peak < 10_000_000
 
 
-async def test_an_upload_that_stops_is_given_up() -> None:
-    async with one_bad(begins_with(b""), SHORT) as (bad, f):
-        post = b"POST /bad/ HTTP/1.1\r\nHost: hub\r\nContent-Length: 10\r\n\r\nhalf"
+@pytest.mark.parametrize("begun", [b"half", b""])
+async def test_an_upload_that_stops_is_given_up(begun: bytes) -> None:
+    async with one_bad(begins_with(b""), Limits(body_timeout=0.3)) as (bad, f):
+        post = b"POST /bad/ HTTP/1.1\r\nHost: hub\r\nContent-Length: 10\r\n\r\n" + begun
         got = await f.ask(post)
         assert got.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
         await bad.until(lambda: not bad.open)
+
+
+async def test_an_upload_that_its_server_does_not_take_is_not_given_up() -> None:
+    """Nor does the time in which it could not be sent count against its client."""
+    size, take = 30_000_000, asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await read_head(reader)
+        if b"/slow" not in head:
+            await reader.read()
+            return
+        await take.wait()
+        await reader.readexactly(size)
+        writer.write(OK)
+
+    async with one_bad(slow, Limits(body_timeout=0.3)) as (_, f):
+        post = b"POST /bad/%b HTTP/1.1\r\nHost: hub\r\nContent-Length: %d\r\n\r\n"
+        reader, writer = await f.connect()
+        with contextlib.closing(writer):
+            writer.write(post % (b"slow", size) + bytes(size))
+            backend = await backend_of(f, paused=True)
+            for _ in range(2):  # these are younger
+                assert b" 408 " in await f.ask(post % (b"", 10))
+            backend.registry.limits = Limits()  # from now on it may take what time it needs
+            backend.wait(DEADLINE)
+            take.set()
+            assert await reader.readexactly(len(OK)) == OK
+
+
+async def test_a_server_that_takes_more_gives_its_client_time_to_send_it() -> None:
+    async with one_bad(begins_with(b""), Limits(body_timeout=4 * DEADLINE)) as (_, f):
+        _, writer = await f.connect()
+        with contextlib.closing(writer):
+            head = b"POST /bad/ HTTP/1.1\r\nHost: hub\r\nContent-Length: 2\r\n\r\n"
+            writer.write(head)
+            backend = await backend_of(f)
+            assert backend.deadline < backend.registry.now() + 5 * DEADLINE
+            backend.wait(DEADLINE)
+            backend.pause_writing()
+            backend.resume_writing()
+            assert backend.deadline > backend.registry.now() + 2 * DEADLINE
+
+
+async def backend_of(f: Forwarding, *, paused: bool = False) -> Backend:
+    """The only connection to a server that is in use, once there is one."""
+
+    async def there() -> Backend | None:
+        registry = f.forwarder._registry
+        connections = registry.connections if registry else ()
+        found = (c for c in connections if isinstance(c, Backend) and c.user)
+        return next((c for c in found if c.write_paused or not paused), None)
+
+    return await until(there, "a connection to the server", deadline=DEADLINE)
 
 
 async def test_the_error_pages_server_never_answers_either() -> None:

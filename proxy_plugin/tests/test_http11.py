@@ -97,6 +97,16 @@ def test_find_head_has_a_limit_and_wants_cr() -> None:
         find_head(b"GET / HTTP/1.1\nHost: a\n\n", 0, 100)
 
 
+def test_find_head_finds_one_behind_another() -> None:
+    assert find_head(b"a\r\n\r\nb\r\n\r\n", 0, 100, 5) == 6
+    assert find_head(b"a\r\n\r\n\r\n\r", 0, 100, 5) == -1
+    assert find_head(b"a" * 200 + b"\r\n\r\n" + b"b" * 100, 0, 100, 204) == -1
+    with pytest.raises(BadMessage):
+        find_head(b"a\r\n\r\n" + b"b" * 101, 0, 100, 5)
+    with pytest.raises(BadMessage):
+        find_head(b"a\r\n\r\n\nb", 0, 100, 5)
+
+
 @given(
     data=st.binary(max_size=200), prefix=st.sampled_from([b"", b"GET / HTTP/1.1\r\nHost: a\r\n"])
 )

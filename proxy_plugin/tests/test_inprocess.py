@@ -23,6 +23,7 @@ from traitlets import TraitError
 from traitlets.config import Config
 
 from jupyterhub_junction import loops
+from jupyterhub_junction.limits import Limits
 from jupyterhub_junction.proxies.inprocess import InProcessProxy
 from jupyterhub_junction.routes import RouteError
 
@@ -313,3 +314,9 @@ async def test_many_changes_at_once() -> None:
             assert len(await proxy.get_all_routes()) == 1000
             await asyncio.gather(*(proxy.delete_route(f"/user/{n}/") for n in range(1000)))
             assert await proxy.get_all_routes() == {}
+
+
+def test_its_limits_are_the_forwarders() -> None:
+    limits = make(body_timeout=7, response_timeout=8)._forwarder().limits
+    assert (limits.body_timeout, limits.response_timeout) == (7, 8)
+    assert make()._forwarder().limits == Limits()

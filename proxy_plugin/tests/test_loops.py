@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 import uvloop
@@ -26,3 +27,23 @@ def test_asyncios_own_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> No
 def test_other_threads_keep_their_loop() -> None:
     loops.run(running())
     assert asyncio.run(running()) is not uvloop.Loop
+
+
+@pytest.mark.parametrize(
+    ("version", "good"),
+    [
+        ((3, 11, 9), True),
+        ((3, 12, 0), False),
+        ((3, 12, 8), False),
+        ((3, 12, 9), True),
+        ((3, 13, 0), False),
+        ((3, 13, 1), False),
+        ((3, 13, 2), True),
+        ((3, 14, 0), True),
+    ],
+)
+def test_pythons_whose_writelines_pauses_nobody(version: tuple[int, ...], good: bool) -> None:
+    with contextlib.closing(asyncio.SelectorEventLoop()) as loop:
+        assert loops.writelines_pauses(loop, version) is good
+    with contextlib.closing(uvloop.new_event_loop()) as loop:
+        assert loops.writelines_pauses(loop, version)

@@ -25,8 +25,9 @@ def test_what_is_a_websocket_and_what_is_not() -> None:
 
 def test_what_may_be_sent_twice() -> None:
     assert PassedRequest(request()).repeatable
-    assert not PassedRequest(request(first="POST / HTTP/1.1")).repeatable
-    assert not PassedRequest(request("Content-Length: 1", first="PUT / HTTP/1.1")).repeatable
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        assert not PassedRequest(request(first=f"{method} / HTTP/1.1")).repeatable
+    assert not PassedRequest(request("Content-Length: 1")).repeatable
 
 
 def test_chunks_are_written_anew_and_lengths_pass() -> None:

@@ -90,6 +90,18 @@ def test_a_trusted_proxy_is_added_to_as_chp_does() -> None:
     assert kept.all(b"x-forwarded-proto") == [b"https"]
 
 
+def test_what_the_proxy_in_front_lets_through_is_not_kept() -> None:
+    """Its clients may say what it does not know; only what it says itself counts."""
+    rules = ForwardedRules(["*"], "keep")
+    said = ("X-Forwarded-Proto: https", "X-Real-Ip: 10.0.0.1", "X-Other: 1")
+    for lie in ("Forwarded: for=1.2.3.4", "x-scheme: https", "X-ProxyScheme: https"):
+        for more in ((), ("TE: gzip",)):  # as whole lines, and one by one
+            seen = forwarded(request(lie, *said, *more), rules=rules)
+            assert seen.fields == request(*said).fields
+    kept = forwarded(request("X-Scheme: https"), rules=ForwardedRules(["*"]))
+    assert kept.all(b"x-scheme") == [b"https"]
+
+
 def test_whom_the_rules_trust() -> None:
     rules = ForwardedRules(["127.0.0.0/8", "::1", "unix"])
     assert all(rules.trusts(Peer(a, False)) for a in ("127.1.2.3", "::1", "", "::ffff:127.0.0.1"))
@@ -110,6 +122,8 @@ NAMES = st.sampled_from(
         "Keep-Alive",
         "X-Forwarded-For",
         "X-Forwarded-Host",
+        "X-Scheme",
+        "X-Real-Ip",
         "Cookie",
         "Expect",
         "X-Other",

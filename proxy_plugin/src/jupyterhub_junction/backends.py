@@ -81,6 +81,9 @@ class Waiter(Protocol):
     def backend_silent(self) -> None:
         """Nothing has come or gone for as long as is allowed."""
 
+    def backend_drained(self) -> None:
+        """The server reads again, after it had not for a while."""
+
     def backend_lost(self, error: Exception | None) -> None:
         """The connection is gone; None if the server ended it in an orderly way."""
 
@@ -103,6 +106,11 @@ class Backend(Connection):
         else:
             self._forget(self)
             self.transport.abort()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.user is not None:
+            self.user.backend_drained()
 
     def expired(self) -> None:
         if self.user is not None:

@@ -3,7 +3,7 @@
 Invariants:
 
 * Requests are answered in their order, one exchange at a time; what comes meanwhile is held up
-  to the limit.
+  to the limit, and no more is read until some of it has been looked at.
 * What cannot be read is answered and the connection closed: nothing after it is a request.
 """
 
@@ -20,6 +20,9 @@ from .responses import plain_response, reason_of
 from .rewrite import Peer
 
 __all__ = ["ClientConnection", "Host"]
+
+# before one request; some old clients send one after a body (RFC 9112 §2.2)
+_EMPTY_LINES = 8
 
 
 class Host(Service, Protocol):
@@ -38,6 +41,7 @@ class ClientConnection(Client):
         self.exchange: Exchange | None = None
         self._held = b""
         self._seen = 0
+        self._empty_lines = 0
         self._head_begun = False
         self._busy = False
         self._lingering = False
@@ -73,11 +77,22 @@ class ClientConnection(Client):
                 data = exchange.request_data(data)
             if data and not self._lingering:
                 self._held += data
-                if len(self._held) > self.registry.limits.buffer_bytes:
+                if self._full:
                     self.pause_reading()
             return
         self._held += data
         self._advance()
+
+    @property
+    def _full(self) -> bool:
+        # a head that has yet to end is never too much: there is a limit to it of its own
+        limits = self.registry.limits
+        return len(self._held) > max(limits.buffer_bytes, limits.header_bytes)
+
+    def resume_reading(self) -> None:
+        # an exchange that ends frees its reader, but has taken little of what is held
+        if not self._full:
+            super().resume_reading()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -95,11 +110,14 @@ class ClientConnection(Client):
                     break
         finally:
             self._busy = False
+        if self._full:
+            self.pause_reading()
+        elif self.exchange is None:
+            self.resume_reading()
 
     def _next(self) -> bool:
-        while self._held.startswith(b"\r\n"):  # RFC 9112 §2.2
-            self._held, self._seen = self._held[2:], 0
         try:
+            self._skip_empty_lines()
             end = find_head(self._held, self._seen, self.registry.limits.header_bytes)
             if end < 0:
                 self._seen = len(self._held)
@@ -113,6 +131,7 @@ class ClientConnection(Client):
             self.refuse(error.status, str(error))
             return False
         self._held, self._seen = self._held[end + 4 :], 0
+        self._empty_lines = 0
         self._head_begun = False
         self.wait(None)
         if self._own(head):
@@ -123,6 +142,16 @@ class ClientConnection(Client):
             held, self._held = self._held, b""
             self._held = exchange.request_data(held)
         return True
+
+    def _skip_empty_lines(self) -> None:
+        at = 0
+        while self._held.startswith(b"\r\n", at):
+            at += 2
+            self._empty_lines += 1
+            if self._empty_lines > _EMPTY_LINES:
+                raise BadMessage(f"more than {_EMPTY_LINES} empty lines before a request")
+        if at:
+            self._held, self._seen = self._held[at:], 0
 
     def _own(self, head: RequestHead) -> bool:
         """Answer what is asked of the proxy itself."""
@@ -164,9 +193,12 @@ class ClientConnection(Client):
         self._held = b""
         self._lingering = True
         self._give_up = self.registry.now() + self.registry.limits.stall_timeout
-        if self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
         self.resume_reading()
+        if not self.transport.is_closing():
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:  # TLS has no half-closed state: it sends its end, and reads on for the other's
+                self.transport.close()
         self.wait(self.registry.limits.linger)
 
     def close_idle(self) -> None:
@@ -177,14 +209,14 @@ class ClientConnection(Client):
     def expired(self) -> None:
         if self.exchange is not None:
             self.exchange.expired()
-        elif self.tunnelling or self.transport.is_closing():
-            self.transport.abort()
         elif self._lingering:
             unread = self.transport.get_write_buffer_size()
             if unread and self.registry.now() < self._give_up:
                 self.wait(self.registry.limits.linger)
             else:
                 self.transport.abort()
+        elif self.tunnelling or self.transport.is_closing():
+            self.transport.abort()
         elif self.write_paused:  # it has answers to read first, and a limit for that
             self.wait(self.registry.limits.keepalive_timeout)
         elif self._held:

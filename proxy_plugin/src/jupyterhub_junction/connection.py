@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import cast
 
 from .limits import Limits
+from .loops import writelines_pauses
 
 __all__ = ["Connection", "Registry"]
 
@@ -28,11 +29,16 @@ _COPIED = 16 * 1024
 
 
 class Registry:
-    """All connections of a forwarder, and the timer for their deadlines."""
+    """All connections of a forwarder, and the timer for their deadlines.
+
+    Attributes:
+        joins: pieces are sent as one, since the loop would not say that they are too much.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.loop = asyncio.get_running_loop()
+        self.joins = not writelines_pauses(self.loop)
         self.connections: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
@@ -128,10 +134,10 @@ class Connection(asyncio.Protocol):
             self.transport.write(data)
 
     def write_all(self, pieces: list[bytes]) -> None:
-        """Send several pieces, as :meth:`write`; large ones are not copied to do so."""
+        """Send several pieces, as :meth:`write`; large ones are not copied if that is safe."""
         if len(pieces) == 1:
             self.write(pieces[0])
-        elif sum(map(len, pieces)) < _COPIED:
+        elif self.registry.joins or sum(map(len, pieces)) < _COPIED:
             self.write(b"".join(pieces))
         elif not self.transport.is_closing():
             self.transport.writelines(pieces)

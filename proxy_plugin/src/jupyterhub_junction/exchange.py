@@ -52,6 +52,7 @@ class Exchange:
         "_reused",
         "_route",
         "_seen",
+        "_spoken",
         "_target",
         "_task",
         "body",
@@ -77,6 +78,7 @@ class Exchange:
         self._pending: list[bytes] = []  # of the request's body, until there is a connection
         self._pending_size = 0
         self._held, self._seen = b"", 0  # of the response's head
+        self._spoken = False  # the server has, be it with an interim response
         self._response: PassedResponse | None = None  # once the client has been sent some of it
 
     # -- towards the server
@@ -118,8 +120,8 @@ class Exchange:
         assert self._target is not None
         self._backend = backend
         backend.user = self
+        self._wait()
         # not the connection's own target: targets with one address share a pool
-        backend.wait(self.client.registry.limits.response_timeout)
         if self._error:
             first = error_request(self._target, self._error, self.head.target)
         else:
@@ -127,6 +129,14 @@ class Exchange:
         backend.write_all([first, *self._pending])
         self._pending.clear()
         self.client.couple(backend)
+
+    def _wait(self) -> None:
+        """Whoever has to speak next has its whole time again."""
+        limits = self.client.registry.limits
+        # once the server answers, either side may be the one that waits for the other
+        servers_turn = self.body.done or self._error or self._response is not None
+        if self._backend is not None:
+            self._backend.wait(limits.response_timeout if servers_turn else limits.body_timeout)
 
     def request_data(self, data: bytes) -> bytes:
         """Pass on what belongs to the request's body; returns what does not."""
@@ -139,7 +149,7 @@ class Exchange:
             return rest
         if self._backend is not None:
             self._backend.write(payload)
-            self._backend.wait(self.client.registry.limits.response_timeout)
+            self._wait()
         elif payload:
             self._pending.append(payload)
             self._pending_size += len(payload)
@@ -159,25 +169,28 @@ class Exchange:
     def response_data(self, data: bytes) -> None:
         """Pass on what the server has sent."""
         limits = self.client.registry.limits
+        self._spoken = True
         try:
             if self._response is not None:
                 self._pass(self._response, b"", data)
                 return
             if self._held:
                 data, self._held = self._held + data, b""
-            while (end := find_head(data, self._seen, limits.header_bytes)) >= 0:
-                head = ResponseHead(data[: end + 2])
-                self._seen, data = 0, data[end + 4 :]
+            at = 0  # there may be any number of interim responses before the final one
+            while (end := find_head(data, self._seen, limits.header_bytes, at)) >= 0:
+                head = ResponseHead(data[at : end + 2])
+                self._seen, at = 0, end + 4
                 if head.status >= 200:
                     response = PassedResponse(head, self.head, self._may_keep(), self._error)
-                    self._pass(response, response.first, data)
+                    self._pass(response, response.first, data[at:])
                     return
                 if head.status == 101:
-                    self._switch(head, data)
+                    self._switch(head, data[at:])
                     return
                 if self.head.minor == 1 and not self._error:
                     self.client.write(response_head(head))
-            self._held, self._seen = data, len(data)
+            self._held = data[at:]
+            self._seen = len(self._held)
         except BadMessage as error:
             self.fail(503, f"the server's response cannot be read: {error}")
 
@@ -200,8 +213,8 @@ class Exchange:
             self.service.active(self._route)
         if response.body.done:
             self._complete(response, reusable=not rest and response.head.keeps_alive())
-        elif self._backend is not None:
-            self._backend.wait(self.client.registry.limits.response_timeout)
+        else:
+            self._wait()
 
     def _complete(self, response: PassedResponse, *, reusable: bool) -> None:
         backend, keep = self._backend, response.keep and self.body.done
@@ -254,19 +267,23 @@ class Exchange:
         """Nothing has moved for as long as is allowed."""
         backend, limits = self._backend, self.client.registry.limits
         if backend is not None and (self.client.write_paused or backend.write_paused):
-            backend.wait(limits.response_timeout)  # it is waited for: that has its own limit
+            self._wait()  # it does not take what it is sent: that has its own limit
         elif self.body.done or self._error:
             self.fail(503, f"the server said nothing for {limits.response_timeout:g} s")
         else:
             self._broken(BadMessage("the request's body did not come in time", 408))
 
+    def backend_drained(self) -> None:
+        """The server has taken what it was sent; more was not asked of the client meanwhile."""
+        self._wait()
+
     def backend_lost(self, error: Exception | None) -> None:
         """The server's connection is gone."""
-        response, silent = self._response, self._response is None and not self._held
+        response = self._response
         self._backend = None
         if self._over:
             return
-        if silent and self._reused and (self.request.repeatable or self._error):
+        if not self._spoken and self._reused and (self.request.repeatable or self._error):
             assert self._target is not None
             self._reused = False
             self._task = self.service.backends.connect(self._target, self)
@@ -292,7 +309,7 @@ class Exchange:
         page = self.service.error_target
         if page and not self._error and not self.request.upgrade and self.head.method != b"HEAD":
             self._error = status
-            self._held, self._seen = b"", 0
+            self._held, self._seen, self._spoken = b"", 0, False
             self._target = parse_target(page)
             self.client.wait(self.client.registry.limits.error_page_timeout)
             self._acquire()

@@ -25,7 +25,7 @@ from .backends import Backends
 from .client import ClientConnection
 from .connection import Registry
 from .http11 import RequestHead
-from .limits import Limits
+from .limits import Limits, raise_file_limit
 from .rewrite import ForwardedRules
 from .routes import Route
 
@@ -44,7 +44,8 @@ class Forwarder:
         error_target: URL of the hub's error pages: ``{error_target}/{status}?url=<target>`` is
             shown when a request has no route (404) or its server does not answer (503).
             Without one, or if it does not answer, a line of plain text is.
-        limits: sizes and times.
+        limits: sizes and times; fewer connections if the system does not allow for so many
+            open files, for which the process's limit is raised as far as it may be.
         on_activity: called at most once a second for a route whose server has answered with a
             status below 300, or on whose WebSocket data has come either way.
         client_ssl: for ``https`` targets and an ``https`` error target.
@@ -87,9 +88,24 @@ class Forwarder:
 
     def _ready(self) -> Registry:
         if self._registry is None:
+            self._fit_limits()
             self._registry = Registry(self.limits)
             self.backends = Backends(self._registry, self._client_ssl)
         return self._registry
+
+    def _fit_limits(self) -> None:
+        wanted, files = self.limits, raise_file_limit(self.limits.files)
+        self.limits = wanted.within(files)
+        if self.limits is not wanted:
+            self._log.warning(
+                "%d connections are served at once, not %d: only %d open files are allowed; %d"
+                " need LimitNOFILE=%d (ulimit -Hn)",
+                self.limits.connections,
+                wanted.connections,
+                files,
+                wanted.connections,
+                wanted.files,
+            )
 
     async def start(
         self,
@@ -116,6 +132,8 @@ class Forwarder:
             port,
             ssl=ssl,
             ssl_handshake_timeout=self.limits.header_timeout if ssl else None,
+            # how long a client may take to read what is left is not TLS's to say
+            ssl_shutdown_timeout=self.limits.stall_timeout if ssl else None,
             reuse_port=reuse_port or None,
             backlog=1024,
         )

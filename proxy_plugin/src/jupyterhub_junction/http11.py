@@ -41,6 +41,8 @@ _FIELD = re.compile(rb"(" + TOKEN + rb"):(" + VALUE + rb")\r\n")
 # one space before each value and none after: how nearly all heads come
 _NORMAL_FIELDS = re.compile(rb"(?:" + TOKEN + rb": (?![ \t])" + VALUE + rb"(?<![ \t])\r\n)*+")
 _READ = frozenset((*HOP, b"host", b"content-length", b"expect"))
+_CLAIMS = frozenset((b"forwarded", b"x-real-ip", b"x-scheme", b"x-proxyscheme"))
+_FOUND = _READ | _CLAIMS  # if they are there, _READ_FIELD has found them
 # what the forwarder reads; the look-ahead spares most lines the alternatives
 _READ_FIELD = re.compile(
     rb"\r\n(?=[CEFHKPTUXcefhkptux])((?i:host|connection|content-length|transfer-encoding|upgrade"
@@ -144,7 +146,7 @@ class _Head:
         """All values of a field; ``name`` in lower case."""
         found = self._read.get(name)
         if found is None:
-            if name in _READ:
+            if name in _FOUND:
                 return []
             found = [value for lower, _, value in self.fields if lower == name]
         return found
@@ -236,20 +238,21 @@ class ResponseHead(_Head):
         self.reason: bytes = reason or b""
 
 
-def find_head(data: bytes, seen: int, limit: int) -> int:
-    """Where the head in ``data`` ends (the index of its last CRLF CRLF), or -1 if it has not.
+def find_head(data: bytes, seen: int, limit: int, start: int = 0) -> int:
+    """Where a head in ``data`` ends (the index of its last CRLF CRLF), or -1 if it has not.
 
     Args:
         data: all that has come so far.
         seen: how much of it an earlier call has looked at.
         limit: the greatest head allowed, in bytes.
+        start: where it begins.
 
     Raises:
         BadMessage: too long, or lines that end without CR.
     """
-    end = data.find(b"\r\n\r\n", max(0, seen - 3))
-    if (end if end >= 0 else len(data)) > limit:
+    end = data.find(b"\r\n\r\n", max(start, seen - 3))
+    if (end if end >= 0 else len(data)) - start > limit:
         raise BadMessage(f"headers of more than {limit} bytes", 431)
-    if end < 0 and BARE_LF.search(data, max(0, seen - 1)):
+    if end < 0 and BARE_LF.search(data, max(start, seen - 1)):
         raise BadMessage("a line ends without CR")
     return end

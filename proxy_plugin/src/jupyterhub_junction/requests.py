@@ -18,7 +18,8 @@ from .rewrite import ForwardedRules, Peer, request_head, safe_trailers
 
 __all__ = ["PassedRequest", "error_request"]
 
-_REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+# the safe methods (RFC 9110 §9.2.1): others may do something at the server
+_REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 
 
 class PassedRequest:
@@ -31,7 +32,7 @@ class PassedRequest:
         head: as given.
         body: what is yet to come of it.
         upgrade: it asks for a WebSocket.
-        repeatable: sent twice, it does no more than once, and none of it is gone by then.
+        repeatable: it asks for nothing to be done, and none of it is gone once it is sent.
 
     Raises:
         BadMessage: its body is framed in a way that cannot be read, or read in two ways.

@@ -25,6 +25,8 @@ _XFWD_NAMES = (b"X-Forwarded-For", b"X-Forwarded-Port", b"X-Forwarded-Proto", b"
 _XFWD = tuple(name.lower() for name in _XFWD_NAMES)
 # tornado and JupyterHub believe these as much as X-Forwarded-*
 _CLAIMS = frozenset((b"forwarded", b"x-real-ip", b"x-scheme", b"x-proxyscheme"))
+# a proxy of the same installation lets these of its clients pass; the others it has seen to
+_UNKEPT = _CLAIMS - {b"x-real-ip"}
 # a trailer must not say what its receiver reads from heads (RFC 9110 §6.5.1)
 _NO_TRAILER = HOP | _NEVER_STRUCK | _CLAIMS | {b"trailer", b"content-type", b"content-encoding"}
 _NO_TRAILER |= {b"content-range", b"set-cookie", b"expect", b"range", b"cache-control", b"location"}
@@ -46,8 +48,8 @@ class ForwardedRules:
         trusted: addresses and networks of proxies in front, ``"unix"`` for unix sockets,
             ``"*"`` for everybody.  What others send in X-Forwarded-* is dropped.
         mode: what is done with a trusted peer's: ``"append"`` our own, as
-            configurable-http-proxy does, or ``"keep"`` them as they are, for a second
-            proxy of the same installation.
+            configurable-http-proxy does, or ``"keep"`` them and X-Real-Ip as they are and
+            drop the like, for a second proxy of the same installation.
 
     Raises:
         ValueError: an entry that is no address and no network.
@@ -133,7 +135,9 @@ def request_head(
     """
     trusted = rules.trusts(peer)
     keep_xfwd = trusted and rules.mode == "keep"
-    lines = head.lines() if head.host and (keep_xfwd or not head.claims) else None
+    unkept = _UNKEPT if keep_xfwd else frozenset() if trusted else _CLAIMS
+    whole = not any(map(head.has, unkept)) if keep_xfwd else not head.claims
+    lines = head.lines() if head.host and whole else None
     if lines is not None and not (upgrade or chunked):  # no field has to go, nor to be added
         forwarded = b"" if keep_xfwd else _forwarded(head, peer, trusted)
         return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (head.method, target, lines, forwarded)
@@ -146,7 +150,7 @@ def request_head(
         if lower[:12] == b"x-forwarded-":
             if not keep_xfwd and (lower in _XFWD or not trusted):
                 continue
-        elif lower in _CLAIMS and not trusted:
+        elif lower in unkept:
             continue
         out.append(b"%b: %b\r\n" % (name, value))
     if not head.host:

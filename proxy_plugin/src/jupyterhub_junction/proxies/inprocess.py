@@ -127,6 +127,15 @@ class InProcessProxy(Proxy):
         ever.
         """,
     )
+    body_timeout = Float(
+        _DEFAULTS.body_timeout,
+        min=0.1,
+        config=True,
+        help="""
+        How long (in seconds) a client may pause in the middle of a request's body before it is
+        answered 408.  However slow an upload is, each part of it begins the time anew.
+        """,
+    )
     stall_timeout = Float(
         _DEFAULTS.stall_timeout,
         min=1,
@@ -232,6 +241,7 @@ class InProcessProxy(Proxy):
                 header_timeout=self.header_timeout,
                 keepalive_timeout=self.keepalive_timeout,
                 response_timeout=self.response_timeout,
+                body_timeout=self.body_timeout,
                 stall_timeout=self.stall_timeout,
             ),
             on_activity=self._active,
