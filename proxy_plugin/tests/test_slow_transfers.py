@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from jupyterhub_junction import supervisor
+from jupyterhub_junction import runtime
 from jupyterhub_junction.conformance.implementation import Options, Running
 from jupyterhub_junction.conformance.surroundings import surroundings
 from jupyterhub_junction.conformance.wire import Truncated
@@ -53,14 +53,14 @@ async def test_the_rows_on_slow_transfers_notice_a_limit(
     from jupyterhub_junction.conformance.behaviours import BEHAVIOURS
 
     assert BEHAVIOURS[row].theme == streaming.__name__.rpartition(".")[2]
-    ours = supervisor.static_document
+    ours = runtime.static_document
 
     def limited(**options: Any) -> dict[str, Any]:
         document = ours(**options)
         document["entryPoints"]["web"]["transport"]["respondingTimeouts"][limit] = "1s"
         return document
 
-    monkeypatch.setattr(supervisor, "static_document", limited)
+    monkeypatch.setattr(runtime, "static_document", limited)
     async with started(tmp_path) as world:
         with pytest.raises((AssertionError, OSError, EOFError, Truncated)):
             await BEHAVIOURS[row].body(world)
