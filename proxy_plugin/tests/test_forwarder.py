@@ -7,6 +7,7 @@ import contextlib
 import resource
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -1089,6 +1090,59 @@ async def test_tls_ends_in_order_and_at_once(certificates: Certificates) -> None
             (b"nonsense\r\n\r\n", b"Bad Request: malformed request line\n"),
         ):
             assert body_of(await asyncio.to_thread(read_all, f.port, asked)) == seen
+
+
+async def test_a_tls_client_that_reads_slowly_gets_all_of_its_answer(
+    certificates: Certificates,
+) -> None:
+    """What TLS has handed on to the socket is still to be read, though it does not count it."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificates.files["server"]["cert"], certificates.files["server"]["key"])
+    trust = ssl.create_default_context(cafile=certificates.files["server-ca"]["cert"])
+    go_on = threading.Event()
+
+    def read_late(port: int) -> bytes:
+        with (
+            socket.create_connection(("127.0.0.1", port), DEADLINE) as plain,
+            trust.wrap_socket(
+                plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False
+            ) as sock,
+        ):
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert go_on.wait(DEADLINE)
+            return b"".join(iter(lambda: sock.recv(2**16), b""))
+
+    body = b"x" * 20_000_000
+    page = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    limits = Limits(linger=0.05, buffer_bytes=2 * len(body))
+    async with (
+        serving(answer(page)) as server,
+        forwarding({"/": server.url}, tls=tls, limits=limits) as f,
+    ):
+        reading = asyncio.create_task(asyncio.to_thread(read_late, f.port))
+        try:
+            await until(
+                lambda: any(client._lingering for client in f.forwarder.clients),
+                "it waits for the client to read",
+                deadline=DEADLINE,
+            )
+            [client] = f.forwarder.clients
+            deadlines, expired = 0, client.expired
+
+            def counted() -> None:
+                nonlocal deadlines
+                deadlines += 1
+                expired()
+
+            client.expired = counted  # type: ignore[method-assign]
+            await until(
+                lambda: deadlines > 2 or not f.forwarder.clients,
+                "its deadline has passed some times",
+                deadline=DEADLINE,
+            )
+        finally:
+            go_on.set()
+        assert body_of(await reading) == body
 
 
 async def test_unix_sockets_on_both_sides(tmp_path: Path) -> None:

@@ -148,3 +148,6 @@ def test_lines_pass_whole_but_for_a_plain_connection() -> None:
     assert request("Connection: close", "Connection: close").lines() is None
     assert not request("X-Name: a").claims
     assert request("x-forwarded-prefix: a").claims
+    scheme = frozenset((b"x-scheme", b"forwarded"))
+    assert request("X-Scheme:a").claims_any(scheme)
+    assert not request("X-Real-Ip: a").claims_any(scheme)

@@ -210,8 +210,7 @@ class ClientConnection(Client):
         if self.exchange is not None:
             self.exchange.expired()
         elif self._lingering:
-            unread = self.transport.get_write_buffer_size()
-            if unread and self.registry.now() < self._give_up:
+            if self.unread and self.registry.now() < self._give_up:
                 self.wait(self.registry.limits.linger)
             else:
                 self.transport.abort()

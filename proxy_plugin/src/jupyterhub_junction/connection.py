@@ -18,6 +18,12 @@ import struct
 from collections.abc import Callable
 from typing import cast
 
+try:
+    import fcntl
+    import termios
+except ImportError:  # not on every system
+    fcntl = None  # type: ignore[assignment]
+
 from .limits import Limits
 from .loops import writelines_pauses
 
@@ -141,6 +147,22 @@ class Connection(asyncio.Protocol):
             self.write(b"".join(pieces))
         elif not self.transport.is_closing():
             self.transport.writelines(pieces)
+
+    @property
+    def unread(self) -> bool:
+        """Whether the other end has yet to take some of what was sent."""
+        if self.transport.get_write_buffer_size():
+            return True
+        # TLS does not count what it has handed on to the socket's own transport, but while that
+        # holds any of it the kernel does too
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or fcntl is None or not self.transport.get_extra_info("ssl_object"):
+            return False
+        try:
+            queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        except OSError:  # it is closed, or the system cannot say
+            return False
+        return any(queued)
 
     def wait(self, seconds: float | None) -> None:
         """Set the deadline; None for none."""

@@ -41,8 +41,6 @@ _FIELD = re.compile(rb"(" + TOKEN + rb"):(" + VALUE + rb")\r\n")
 # one space before each value and none after: how nearly all heads come
 _NORMAL_FIELDS = re.compile(rb"(?:" + TOKEN + rb": (?![ \t])" + VALUE + rb"(?<![ \t])\r\n)*+")
 _READ = frozenset((*HOP, b"host", b"content-length", b"expect"))
-_CLAIMS = frozenset((b"forwarded", b"x-real-ip", b"x-scheme", b"x-proxyscheme"))
-_FOUND = _READ | _CLAIMS  # if they are there, _READ_FIELD has found them
 # what the forwarder reads; the look-ahead spares most lines the alternatives
 _READ_FIELD = re.compile(
     rb"\r\n(?=[CEFHKPTUXcefhkptux])((?i:host|connection|content-length|transfer-encoding|upgrade"
@@ -142,11 +140,15 @@ class _Head:
         """Whether there is such a field; ``name`` in lower case."""
         return name in self._read or bool(self.all(name))
 
+    def claims_any(self, names: frozenset[bytes]) -> bool:
+        """Whether there is one of some fields of :attr:`claims`; ``names`` in lower case."""
+        return not names.isdisjoint(self._read)
+
     def all(self, name: bytes) -> list[bytes]:
         """All values of a field; ``name`` in lower case."""
         found = self._read.get(name)
         if found is None:
-            if name in _FOUND:
+            if name in _READ:
                 return []
             found = [value for lower, _, value in self.fields if lower == name]
         return found

@@ -136,7 +136,7 @@ def request_head(
     trusted = rules.trusts(peer)
     keep_xfwd = trusted and rules.mode == "keep"
     unkept = _UNKEPT if keep_xfwd else frozenset() if trusted else _CLAIMS
-    whole = not any(map(head.has, unkept)) if keep_xfwd else not head.claims
+    whole = not head.claims_any(unkept) if keep_xfwd else not head.claims
     lines = head.lines() if head.host and whole else None
     if lines is not None and not (upgrade or chunked):  # no field has to go, nor to be added
         forwarded = b"" if keep_xfwd else _forwarded(head, peer, trusted)
