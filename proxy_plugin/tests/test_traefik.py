@@ -282,7 +282,7 @@ def test_the_hubs_route_answers_for_what_no_route_matches() -> None:
     assert service["loadBalancer"]["servers"] == [{"url": "http://hub:8081"}]
     errors = document["http"]["middlewares"]["errors"]["errors"]
     assert errors["statusRewrites"] == {"502": 503, "504": 503}
-    assert document["http"]["routers"]["root"]["middlewares"] == ["errors"]
+    assert document["http"]["routers"]["root"]["middlewares"] == ["claims", "errors"]
 
 
 def test_the_default_route_is_the_hub_if_none_is_marked() -> None:
@@ -295,7 +295,8 @@ def test_the_default_route_is_the_hub_if_none_is_marked() -> None:
 
 def test_an_empty_table() -> None:
     document = render(RouteTable())
-    assert set(document["http"]) == {"routers"}
+    assert set(document["http"]) == {"routers", "middlewares"}
+    assert set(document["http"]["middlewares"]) == {"claims"}
     [root] = document["http"]["routers"].values()
     assert root["service"] == "noop@internal"
 

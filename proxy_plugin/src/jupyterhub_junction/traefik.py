@@ -59,6 +59,10 @@ _ERROR_HEADERS = ("Accept", "Accept-Language", "Cookie", "User-Agent")
 
 _dump = json.JSONEncoder(separators=(",", ":")).encode
 
+# Headers that tornado or others believe as they do X-Forwarded-*, and that Traefik lets through
+# from anybody; an empty value takes them out.
+_CLAIMS = ("Forwarded", "X-Scheme", "X-Proxyscheme")
+
 Items = list[tuple[tuple[str, ...], Route]]
 
 
@@ -279,7 +283,8 @@ def render(table: RouteTable, options: RenderOptions = RenderOptions()) -> Docum
     out = _Renderer(options, hub)
     by_host = _items(table, options, hub)
     # without entryPoints it serves those that are marked asDefault: all public ones
-    root: Document = {"rule": EVERYTHING}
+    root: Document = {"rule": EVERYTHING, "middlewares": ["claims"]}
+    out.middlewares["claims"] = {"headers": {"customRequestHeaders": dict.fromkeys(_CLAIMS, "")}}
     if options.forwarder:
         out.forward()
     if hub is not None and _is_reached(hub):
@@ -304,7 +309,7 @@ def render(table: RouteTable, options: RenderOptions = RenderOptions()) -> Docum
                 "errorRequestHeaders": list(_ERROR_HEADERS),
             }
         }
-        root["middlewares"] = ["errors"]
+        root["middlewares"].append("errors")
     out.routers["root"] = root
     paths = by_host.pop("", [])
     default = next((route for tokens, route in paths if not tokens), None)
