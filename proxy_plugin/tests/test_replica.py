@@ -378,9 +378,11 @@ def test_a_server_that_came_and_went_between_two_applies_needs_none() -> None:
     replica, history = two_speeds("/user/a/")
     followed(replica, history, {"/user/b/": "http://b:80"})
     assert replica.wait == 10.0
+    assert replica.pending
     followed(replica, history, {"/user/b/": None})
     assert replica.revision == history.revision
     assert replica.wait is None
+    assert not replica.pending
 
 
 @pytest.mark.parametrize("done", [True, False])
@@ -389,6 +391,7 @@ def test_a_route_that_a_running_apply_holds_is_not_gone_before_the_next(done: bo
     followed(replica, history, {"/user/b/": "http://b:80"})
     before = history.revision
     apply = replica.begin_apply()
+    assert replica.pending
     followed(replica, history, {"/user/b/": None})
     assert replica.revision == before  # Traefik may serve that document already
     replica.end_apply(apply, done=done, cost=1.0)

@@ -145,7 +145,7 @@ class Agent:
             "revision": replica.revision,
             "applied": replica.applied,
             "forwarding": self._listening and self.applier.forwards(),
-            "pending": replica.wait is not None,
+            "pending": replica.pending,
             "applies": self.applier.applies,
             "apply_seconds": round(self.applier.apply_seconds, 3),
             "forwarder_connections": self.forwarder_connections,

@@ -114,6 +114,11 @@ class Replica:
             return None
         return self._pacing.wait(self._cost, covered=not self._wrong)
 
+    @property
+    def pending(self) -> bool:
+        """Whether an apply runs, or changes wait for one."""
+        return self._coming is not None or self.wait is not None
+
     def offer(self, snapshot: Snapshot) -> bool:
         """Take all of ``routes/`` and ``table`` as read at one revision.
 
