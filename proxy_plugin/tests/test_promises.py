@@ -23,6 +23,7 @@ from harness.waiting import until
 from harness.world import Load, World, make_world
 
 from jupyterhub_junction.keys import REPLICAS, ROUTES
+from jupyterhub_junction.sockets import free_ports
 from jupyterhub_junction.store import Delete, Put, StoreError
 
 pytestmark = pytest.mark.needs_programs
@@ -144,6 +145,21 @@ async def _newcomers(two: Replica) -> None:
             if not 20 <= number < noticed:
                 assert newcomer.answer == "200 server", f"{number} of {noticed}: {newcomer}"
         await two.ready()
+
+
+async def test_a_replica_serves_at_all_its_addresses(tmp_path: Path) -> None:
+    ports = free_ports(2)
+    arguments = [f"--also-listen=127.0.0.1:{port}" for port in ports]
+    async with make_world(tmp_path) as world:
+        third = Replica("third", world.cluster, tmp_path, arguments)
+        third.start()
+        try:
+            await third.ready()
+            for port in (third.port, *ports):
+                third.port = port
+                assert await world.ask(third, "/user/zoe/") == "200 server"
+        finally:
+            third.kill()
 
 
 async def test_no_request_fails_while_an_etcd_member_is_dead(world: World) -> None:

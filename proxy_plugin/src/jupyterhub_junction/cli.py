@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import logging
 import re
@@ -218,9 +219,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_replica_name(options.name)
         if bool(getattr(options, "ssl_cert", "")) != bool(getattr(options, "ssl_key", "")):
             parser.error("--ssl-cert and --ssl-key go together")
-        run = run_replica_command if options.command == "replica" else run_agent_command
         with contextlib.suppress(KeyboardInterrupt):
-            return loops.run(run(options, log))
+            if options.command == "replica":
+                # not on uvloop, whose children do not keep all the sockets that they are handed
+                return asyncio.run(run_replica_command(options, log))
+            return loops.run(run_agent_command(options, log))
         return 130
     except (TraefikMissing, StoreRefused, ValueError, OSError) as error:
         print(f"junction {options.command}: {error}", file=sys.stderr)
