@@ -118,8 +118,10 @@ class Applier:
             self._confirmed = 0
             self.replica.lost()
             self._changed.notify()
+        # when it was asked: the answer may be from before this process stood still
+        asked = time.monotonic()
         if self.rendering.forwarder and await self.traefik.is_up(FORWARDER):
-            self._forwarder_seen = time.monotonic()
+            self._forwarder_seen = asked
 
     def _delay(self) -> float | None:
         """Seconds until the next apply, at most 0 if it is due; None if none is needed now."""
