@@ -17,6 +17,8 @@ from harness.replicas import Replica
 from harness.waiting import until
 from harness.world import Load, World, make_world
 
+from jupyterhub_junction.keys import REPLICAS
+
 pytestmark = pytest.mark.needs_programs
 
 #: Applies wait for ever, so what is live is so by the forwarder.
@@ -127,6 +129,15 @@ async def test_the_hub_answers_for_a_forwarder_that_does_not(world: World) -> No
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(agent, signal.SIGCONT)
+        # its lease has ended meanwhile, and nobody waits for it before it has another
+        store = world.cluster.store()
+
+        async def registered() -> bool:
+            items = (await store.read(REPLICAS)).items
+            return REPLICAS + one.name in {item.key for item in items}
+
+        await until(registered, "the replica is registered again")
+        await store.close()
         # until Traefik has taken note that the forwarder is back, a route is not live by it
         path = await world.add("later")
         assert await world.ask(one, path) == "200 server"
