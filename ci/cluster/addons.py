@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import hashlib
+import tempfile
 from pathlib import Path
 
 from .images import scratch
 from .processes import run
-from .settings import CLUSTER_DNS, HOST, PAUSE, PROVISIONER, STORAGE_CLASS, folder
+from .settings import CLUSTER_DNS, HOST, PAUSE, PROBE, PROVISIONER, STORAGE_CLASS, cache
 
-__all__ = ["apply", "pause_image"]
+__all__ = ["apply", "pause_image", "probe_image"]
 
 # CoreDNS is on the host: its Service has no pods to select, so the addresses are given by hand.
 MANIFEST = """\
@@ -84,16 +85,27 @@ def apply(kubeconfig: Path, dns_port: int) -> None:
 
 def pause_image() -> Path:
     """The archive of the pods' first process."""
-    archive = folder() / "images" / "pause.tar"
+    return program_image("pause", PAUSE)
+
+
+def probe_image() -> Path:
+    """The archive of what tests see by whether pods reach each other (programs/probe)."""
+    return program_image("probe", PROBE)
+
+
+def program_image(program: str, image: str) -> Path:
+    """The archive of an image that has one of our small programs in it, made once."""
+    source = Path(__file__).parent / "programs" / program / "main.go"
+    archives = cache() / "cluster-images"
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
+    archive = archives / f"{program}-{digest}.tar"
     if not archive.exists():
-        source = Path(__file__).parent / "pause" / "main.go"
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        program = archive.with_name("pause")
-        build = ("env", "CGO_ENABLED=0", "GO111MODULE=off", "go", "build", "-trimpath")
-        cache = folder() / "go-build"
-        run("env", f"GOCACHE={cache}", *build, "-ldflags", "-s -w", "-o", program, source)
-        shutil.rmtree(cache, ignore_errors=True)
-        fresh = archive.with_suffix(".new")
-        scratch(fresh, PAUSE, {"/pause": program}, ["/pause"])
-        fresh.rename(archive)
+        archives.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=archives) as temporary:
+            built, fresh = Path(temporary) / program, Path(temporary) / archive.name
+            static = ("env", "CGO_ENABLED=0", "GO111MODULE=off", f"GOCACHE={temporary}/cache")
+            build = ("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", built, source)
+            run(*static, *build, seconds=300)
+            scratch(fresh, image, {f"/{program}": built}, [f"/{program}"])
+            fresh.rename(archive)
     return archive

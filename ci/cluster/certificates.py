@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from .settings import write
+
 __all__ = ["Authority"]
 
 LIFE = datetime.timedelta(days=365)
@@ -104,10 +106,7 @@ class Authority:
             "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
             "users": [{"name": user, "user": login}],
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch(mode=0o600)
-        file.write_text(yaml.safe_dump(whole))
-        return file
+        return write(file, yaml.safe_dump(whole), 0o600)
 
 
 def alternative(host: str) -> x509.GeneralName:

@@ -8,16 +8,17 @@ whichever node is killed; kube-proxy is here so that NodePorts answer on 127.0.0
 from __future__ import annotations
 
 import json
-import shutil
 import socket
+import ssl
+import sys
 import urllib.error
 import urllib.request
 from contextlib import closing
 from pathlib import Path
 
 from .certificates import Authority
-from .processes import Program, wait
-from .settings import CLUSTER_DNS, DOMAIN, HOST, HOST_GROUP, PODS, SERVICES, folder
+from .processes import Program, run, wait
+from .settings import DOMAIN, HOST, HOST_GROUP, PODS, SERVICES, folder, write
 
 __all__ = ["ControlPlane"]
 
@@ -27,6 +28,15 @@ START_SECONDS = 60.0
 GRACE_SECONDS = 8
 MONITOR_SECONDS = 2
 
+HOST_NAME = "junction-host"
+HOST_NODE = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {"name": HOST_NAME},
+    # nothing is to run on it in its few seconds
+    "spec": {"taints": [{"key": "junction.jupyter.org/host", "effect": "NoExecute"}]},
+    "status": {"addresses": [{"type": "InternalIP", "address": HOST}]},
+}
 COREFILE = """\
 .:{port} {{
     bind {host}
@@ -89,7 +99,7 @@ class ControlPlane:
             *self._controllers(),
             self._coredns(),
             self._proxy(),
-            self._program("volumes", shutil.which("python3") or "python3", "-m", "cluster.volumes"),
+            self._program("volumes", sys.executable, "-m", "cluster.volumes"),
         ]
 
     def _program(self, name: str, *command: object) -> Program:
@@ -156,11 +166,12 @@ class ControlPlane:
 
     def _coredns(self) -> Program:
         file = self.at / "Corefile"
-        file.write_text(
+        write(
+            file,
             COREFILE.format(
                 port=self.ports["dns"], ready=self.ports["dns-ready"], host=HOST, domain=DOMAIN,
                 kubeconfig=self._kubeconfig("system:coredns"),
-            )
+            ),
         )  # fmt: skip
         return self._program("coredns", "coredns", "-conf", file)
 
@@ -168,7 +179,7 @@ class ControlPlane:
         file = self.at / "kube-proxy.yaml"
         health, metrics = (f"127.0.0.1:{self.ports[name]}" for name in ("health", "metrics"))
         kubeconfig = self._kubeconfig("system:kube-proxy")
-        file.write_text(proxy_config("host", kubeconfig, "127.0.0.0/8", health, metrics))
+        write(file, proxy_config(HOST_NAME, kubeconfig, "127.0.0.0/8", health, metrics))
         return self._program("kube-proxy", "kube-proxy", f"--config={file}")
 
     def start_api(self) -> None:
@@ -188,15 +199,19 @@ class ControlPlane:
     def wait_proxy(self) -> None:
         """Wait until NodePorts are answered for on the host.
 
-        kube-proxy looks for a node of its name for 30 s, and the host is none.
+        kube-proxy waits 30 s for a node of its name and then goes on without one, so there is one
+        until it goes on.
         """
         proxy = next(one for one in self.others if one.name == "kube-proxy")
         url = f"http://127.0.0.1:{self.ports['health']}/livez"
-        wait("kube-proxy on the host", lambda: answers(url), START_SECONDS, proxy)
-
-    @property
-    def dns(self) -> str:
-        return CLUSTER_DNS
+        if answers(url):
+            return
+        kubectl = ("kubectl", f"--kubeconfig={self.admin}")
+        run(*kubectl, "apply", "-f", "-", stdin=json.dumps(HOST_NODE))
+        try:
+            wait("kube-proxy on the host", lambda: answers(url), START_SECONDS, proxy)
+        finally:
+            run(*kubectl, "delete", "node", HOST_NAME)
 
 
 def as_flags(flags: dict[str, object]) -> list[str]:
@@ -205,8 +220,6 @@ def as_flags(flags: dict[str, object]) -> list[str]:
 
 def answers(url: str, ca: Path | None = None) -> bool:
     """Whether a GET of the URL is answered with 200."""
-    import ssl
-
     context = ssl.create_default_context(cafile=ca) if ca else None
     handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
     if context:

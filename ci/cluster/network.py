@@ -31,7 +31,7 @@ from .settings import (
 
 __all__ = ["attach", "check", "down", "is_up", "left", "make", "remove", "up"]
 
-TABLES = ("filter", "nat", "mangle")
+TABLES = ("nat", "mangle", "filter")
 CHAINS_OF_KUBE = "KUBE-"
 #: kubelet and kube-proxy set these by themselves; inotify has too few instances for three nodes
 SETTINGS = (
@@ -161,10 +161,11 @@ def remove() -> None:
                 run("ip", "link", "delete", name)
     if f":{CHAIN} " not in run("iptables-save", "-t", "filter"):
         return
-    for table in reversed(TABLES):  # the cluster's own chain last: it says whose the others are
-        saved = run("iptables-save", "-t", table)
-        if script := removal(table, saved):
-            run("iptables-restore", "-w", "--noflush", stdin=script)
+    for family in ("ip6tables", "iptables"):
+        for table in TABLES:  # the cluster's own chain last: it says whose the others are
+            saved = run(f"{family}-save", "-t", table)
+            if script := removal(table, saved):
+                run(f"{family}-restore", "-w", "--noflush", stdin=script)
 
 
 def removal(table: str, saved: str) -> str:
@@ -187,7 +188,7 @@ def removal(table: str, saved: str) -> str:
 def left() -> list[str]:
     """What there is of the cluster's on the host, by name."""
     names = {BRIDGE, *(node.link for node in NODES)}
-    rules = run("iptables-save")
+    rules = run("iptables-save") + run("ip6tables-save")
     chains = set(re.findall(rf"^:({CHAINS_OF_KUBE}\S+|{CHAIN}) ", rules, re.MULTILINE))
     return [f"link {name}" for name in sorted(names & links())] + [
         f"firewall chain {name}" for name in sorted(chains)

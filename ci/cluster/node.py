@@ -16,7 +16,7 @@ from . import cgroups, network
 from .certificates import Authority
 from .controlplane import proxy_config
 from .processes import Program, run, wait
-from .settings import CLUSTER_DNS, DOMAIN, PAUSE, ClusterError, Node, folder
+from .settings import CLUSTER_DNS, DOMAIN, PAUSE, ClusterError, Node, write
 
 __all__ = ["MOUNTS", "Worker"]
 
@@ -167,13 +167,12 @@ class Worker:
         certificate, key = self._authority.pair(
             f"kubelet-{node.name}", f"system:node:{node.name}", hosts=[node.name, node.address]
         )
-        kubeconfig = self._authority.kubeconfig(
+        self._authority.kubeconfig(
             at / "kubeconfig", self._server, f"system:node:{node.name}", ["system:nodes"]
         )
         proxies = self._authority.kubeconfig(
             at / "kubeconfig-proxy", self._server, "system:kube-proxy"
         )
-        assert kubeconfig.parent == at
         files = {
             "containerd.toml": CONTAINERD.format(at=at, pause=PAUSE),
             "cni/10-junction.conflist": CNI.format(pods=node.pods),
@@ -187,19 +186,5 @@ class Worker:
             ),
         }  # fmt: skip
         for name, text in files.items():
-            (at / name).write_text(text)
+            write(at / name, text)
 
-
-def workers(authority: Authority, server: str) -> list[Worker]:
-    from .settings import NODES
-
-    return [Worker(node, authority, server) for node in NODES]
-
-
-def mount_points_left() -> list[Path]:
-    """Folders on the host that were made to mount on, and are empty."""
-    return [path for path in map(Path, MOUNTS.values()) if path.is_dir() and not any(path.iterdir())]
-
-
-def own_folder() -> Path:
-    return folder()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 __all__ = [
     "BRIDGE", "CHAIN", "CLUSTER_DNS", "DOMAIN", "GROUP", "HOST", "HOST_GROUP", "NODES", "PAUSE",
-    "PODS", "PREFIX", "PROVISIONER", "SERVICES", "STORAGE_CLASS", "WIRE", "ClusterError", "Node",
-    "folder", "node",
+    "PODS", "PREFIX", "PROBE", "PROVISIONER", "SERVICES", "STORAGE_CLASS", "WIRE", "ClusterError", "Node",
+    "cache", "folder", "node", "write",
 ]  # fmt: skip
 
 #: the bridge that all nodes hang on, and its address and network
@@ -31,6 +31,7 @@ HOST_GROUP = f"{GROUP}/host"
 #: the firewall chain on the host; while it is there, KUBE- chains are the cluster's
 CHAIN = "JUNCTION-CLUSTER"
 PAUSE = "localhost/junction-test/pause:1"
+PROBE = "localhost/junction-test/probe:1"
 STORAGE_CLASS = "standard"
 PROVISIONER = "junction.jupyter.org/local"
 
@@ -95,8 +96,25 @@ def node(name: str) -> Node:
     raise ClusterError(f"no node {name!r}: name one of {', '.join(one.name for one in NODES)}")
 
 
+def cache() -> Path:
+    """$JUNCTION_CACHE, by default ~/.cache/junction: what is kept from cluster to cluster."""
+    return Path(os.environ.get("JUNCTION_CACHE") or Path.home() / ".cache" / "junction").absolute()
+
+
 def folder() -> Path:
-    """$JUNCTION_CLUSTER_DIR, by default ``cluster`` in $JUNCTION_CACHE (~/.cache/junction)."""
-    cache = os.environ.get("JUNCTION_CACHE") or Path.home() / ".cache" / "junction"
-    given = os.environ.get("JUNCTION_CLUSTER_DIR") or Path(cache) / "cluster"
-    return Path(given).absolute()
+    """$JUNCTION_CLUSTER_DIR, by default ``cluster`` in the cache: all that the cluster writes."""
+    return Path(os.environ.get("JUNCTION_CLUSTER_DIR") or cache() / "cluster").absolute()
+
+
+def write(file: Path, text: str, mode: int = 0o644) -> Path:
+    """Write a file, whole or not at all, unless it says that already; return it.
+
+    kube-proxy ends when its configuration is written anew, even with the same words.
+    """
+    if not file.exists() or file.read_text() != text:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_name(f".{file.name}.new")
+        fresh.touch(mode)
+        fresh.write_text(text)
+        fresh.replace(file)
+    return file
