@@ -14,15 +14,20 @@ from pathlib import Path
 
 from .settings import ClusterError
 
-__all__ = ["hierarchies", "kill", "make", "members", "procs", "remove"]
+__all__ = ["groups", "hierarchies", "kill", "make", "members", "procs", "remove"]
 
 KILL_SECONDS = 20.0
 
 
-def hierarchies() -> list[Path]:
-    """Where version 1's hierarchies are mounted."""
+def hierarchies(*kinds: str) -> list[Path]:
+    """Where hierarchies are mounted: version 1's, or of these kinds."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    return [Path(words[1]) for words in mounts if words[2] == "cgroup"]
+    return [Path(words[1]) for words in mounts if words[2] in (kinds or ("cgroup",))]
+
+
+def groups(group: str) -> list[Path]:
+    """The group's folders, also in a hierarchy of version 2, where runc makes it as well."""
+    return [at for root in hierarchies("cgroup", "cgroup2") if (at := root / group).exists()]
 
 
 def owner(group: str) -> Path:
@@ -84,8 +89,8 @@ def remove(group: str) -> None:
         ClusterError: there are processes in it still.
     """
     deadline = time.monotonic() + KILL_SECONDS
-    for root in hierarchies():
-        for at, _, _ in os.walk(root / group, topdown=False):
+    for top in groups(group):
+        for at, _, _ in os.walk(top, topdown=False):
             while True:
                 try:
                     os.rmdir(at)

@@ -7,6 +7,7 @@ leaves the rest alone; ``down`` goes by names and groups alone, so it needs no r
 
 from __future__ import annotations
 
+import datetime
 import fcntl
 import json
 import shutil
@@ -25,6 +26,7 @@ from .settings import GROUP, HOST_GROUP, NODES, ClusterError, folder, node
 __all__ = ["cut", "down", "heal", "join", "kill", "left", "load", "ready_nodes", "status", "up"]
 
 READY_SECONDS = 90.0
+EVER = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
 @contextmanager
@@ -88,21 +90,25 @@ def existing() -> ControlPlane:
     return ControlPlane()
 
 
-def ready_nodes(kubeconfig: Path) -> dict[str, bool]:
-    """Node -> whether the API server holds it for ready."""
+def ready_nodes(kubeconfig: Path, since: datetime.datetime = EVER) -> dict[str, bool]:
+    """Node -> whether it said that it is ready, at that time or later, and is believed."""
     listed = json.loads(run("kubectl", f"--kubeconfig={kubeconfig}", "get", "nodes", "-o", "json"))
     return {
         item["metadata"]["name"]: any(
-            one["type"] == "Ready" and one["status"] == "True"
+            one["type"] == "Ready"
+            and one["status"] == "True"
+            and datetime.datetime.fromisoformat(one["lastHeartbeatTime"]) >= since
             for one in item["status"].get("conditions", ())
         )
         for item in listed["items"]
     }
 
 
-def wait_ready(plane: ControlPlane, names: list[str]) -> None:
+def wait_ready(
+    plane: ControlPlane, names: list[str], since: datetime.datetime = EVER
+) -> None:
     def ready() -> bool:
-        found = ready_nodes(plane.admin)
+        found = ready_nodes(plane.admin, since)
         return all(found.get(name) for name in names)
 
     wait(f"{', '.join(names)} to be ready", ready, READY_SECONDS, pause=0.5)
@@ -123,13 +129,10 @@ def heal(name: str) -> None:
         worker.start()
         network.up(worker.node)
         images.load([worker], [addons.pause_image()])
+        # the API server tells whole seconds; what it holds may be of before the node was killed
+        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
         worker.join()
-        # what the API server holds of it may be of before it was killed
-        wait(f"{name} to be ready", lambda: fresh(plane, worker), READY_SECONDS, pause=0.5)
-
-
-def fresh(plane: ControlPlane, worker: Worker) -> bool:
-    return all(worker.running().values()) and ready_nodes(plane.admin)[worker.node.name]
+        wait_ready(plane, [worker.node.name], now)
 
 
 def cut(name: str) -> None:
@@ -190,7 +193,7 @@ def down() -> None:
 def left() -> list[str]:
     """What there is of a cluster on this machine."""
     found = [f"process {pid}" for pid in sorted(cgroups.members(GROUP))]
-    found += [f"group {at / GROUP}" for at in cgroups.hierarchies() if (at / GROUP).exists()]
+    found += [f"group {at}" for at in cgroups.groups(GROUP)]
     at = str(folder())
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     found += [f"mount {path}" for path in (line.split()[4] for line in mounts) if path.startswith(at)]

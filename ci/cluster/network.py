@@ -159,6 +159,10 @@ def remove() -> None:
         if name in found:
             with suppress(ClusterError):  # the other end may have gone at this moment, and it with it
                 run("ip", "link", "delete", name)
+    for network in (WIRE, PODS, SERVICES):
+        for side in ("-s", "-d", "-r", "-q"):
+            with suppress(ClusterError):  # there are none
+                run("conntrack", "-D", side, network)
     if f":{CHAIN} " not in run("iptables-save", "-t", "filter"):
         return
     for family in ("ip6tables", "iptables"):
