@@ -50,6 +50,9 @@
 {{- include "junction.refuse" (list "certificates.certManager.createIssuer" "is true and issuerRef names another issuer: set it to false, or leave issuerRef out") }}
 {{- end }}
 
+{{- if and $etcd.enabled (eq 0 (mod (int $etcd.replicas) 2)) }}
+{{- include "junction.refuse" (list "etcd.replicas" (printf "%d is even, which outlives no more failures than %d: set it to an odd number" (int $etcd.replicas) (sub (int $etcd.replicas) 1))) }}
+{{- end }}
 {{- if and $etcd.enabled (not $etcd.persistence.enabled) (eq (int $etcd.replicas) 1) }}
 {{- include "junction.refuse" (list "etcd.persistence.enabled" "is false with one member, which would lose everything at each restart: set it to true, or etcd.replicas to 3") }}
 {{- end }}
