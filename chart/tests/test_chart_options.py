@@ -68,6 +68,15 @@ def renderings() -> dict[str, Object]:
     return cases
 
 
+# it reads a megabyte of definitions for each object otherwise
+_schemas = functools.cache(kubernetes_validate.utils.schema_contents)
+
+
+@pytest.fixture(autouse=True)
+def _schemas_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubernetes_validate.utils, "schema_contents", _schemas)
+
+
 @functools.cache
 def _valid(text: str, version: str) -> str:
     kubernetes_validate.validate(json.loads(text), version, strict=True)
