@@ -1,0 +1,58 @@
+{{/* The replica's pods: labels, annotations, arguments. */}}
+
+{{- define "junction.replica.labels" -}}
+{{- $labels := include "junction.podLabels" (list . "replica") | fromYaml -}}
+{{- $_ := set $labels "junction.jupyter.org/etcd-client" "true" -}}
+{{- if .Values.jupyterhub.enabled -}}
+{{- $labels = merge $labels (include "junction.z2jhLabels" . | fromYaml) -}}
+{{- end -}}
+{{- toYaml (merge $labels .Values.replica.podLabels) }}
+{{- end }}
+
+{{/* Certificates are not among what the checksum is of: they are read again when they change. */}}
+{{- define "junction.replica.annotations" -}}
+{{- $annotations := dict -}}
+{{- if and .Values.etcd.enabled (not .Values.auth.existingSecret) -}}
+{{- $password := get (include "junction.passwords" . | fromYaml) "agent-password" -}}
+{{- $_ := set $annotations "junction.jupyter.org/agent-password" (sha256sum $password | trunc 16) -}}
+{{- end -}}
+{{- with merge $annotations .Values.replica.podAnnotations .Values.commonAnnotations }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "junction.replica.args" -}}
+{{- $replica := .Values.replica -}}
+- replica
+{{- if $replica.tls.secretName }}
+- --listen=0.0.0.0:8443
+- --ssl-cert=/etc/junction/tls/tls.crt
+- --ssl-key=/etc/junction/tls/tls.key
+{{- else }}
+- --listen=0.0.0.0:8000
+{{- end }}
+- --status=0.0.0.0:8081
+- --runtime-dir=/run/junction/replica
+- --accept-grace={{ $replica.acceptGrace }}
+- --grace={{ $replica.grace }}
+- --max-stale={{ $replica.maxStale }}
+- --pace-covered={{ $replica.pacing.covered }}
+- --pace-uncovered={{ $replica.pacing.uncovered }}
+- --log-level={{ $replica.logLevel }}
+{{- range $replica.trust }}
+- --trust={{ . }}
+{{- end }}
+{{ include "junction.etcd.clientArgs" (list . "agent") }}
+{{- range $replica.extraArgs }}
+- {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Name and number of the port that users are served at. */}}
+{{- define "junction.replica.port" -}}
+{{- if .Values.replica.tls.secretName }}https{{ else }}http{{ end }}
+{{- end }}
+
+{{- define "junction.replica.portNumber" -}}
+{{- if .Values.replica.tls.secretName }}8443{{ else }}8000{{ end }}
+{{- end }}
