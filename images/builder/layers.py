@@ -47,8 +47,10 @@ def key(*parts: object) -> str:
     """A short hash of files' contents and other values."""
     digest = hashlib.sha256()
     for part in parts:
-        is_file = isinstance(part, Path) and part.is_file()
-        digest.update(part.read_bytes() if is_file else str(part).encode())  # type: ignore[union-attr]
+        if isinstance(part, Path) and part.is_file():
+            digest.update(part.read_bytes())
+        else:
+            digest.update(str(part).encode())
         digest.update(b"\0")
     return digest.hexdigest()[:12]
 
