@@ -1,4 +1,4 @@
-"""The ``junction`` command: one replica, or its agent alone."""
+"""The ``junction`` command: one replica, its agent alone, or the upkeep of an etcd member."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 
 from . import __version__, loops
 from .commands import REFUSED, run_agent_command, run_replica_command
+from .etcd_commands import add_etcd_command, run_etcd_command
+from .etcd_prepare import PrepareFailed
 from .keys import check_replica_name
 from .replica import Pacing
 from .runtime import TraefikMissing
@@ -200,6 +202,8 @@ def _parser() -> argparse.ArgumentParser:
     agent.add_argument("--key", metavar="FILE", default="", help="its key")
     _replica_arguments(agent)
     _etcd_arguments(agent)
+
+    add_etcd_command(commands)
     return parser
 
 
@@ -223,8 +227,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.command == "replica":
                 # not on uvloop, whose children do not keep all the sockets that they are handed
                 return asyncio.run(run_replica_command(options, log))
+            if options.command == "etcd":
+                return asyncio.run(run_etcd_command(options, log))
             return loops.run(run_agent_command(options, log))
         return 130
+    except PrepareFailed as error:
+        print(f"junction etcd prepare: {error}", file=sys.stderr)
+        return 1
     except (TraefikMissing, StoreRefused, ValueError, OSError) as error:
         print(f"junction {options.command}: {error}", file=sys.stderr)
         # an agent's trouble may pass (no room on the disk, say), and its Traefik serves on

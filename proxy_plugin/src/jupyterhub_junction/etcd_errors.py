@@ -79,11 +79,19 @@ class RpcError(Exception):
 
 
 class Transport(Exception):
-    """An endpoint could not be talked to; ``refused`` when it will not be better later."""
+    """An endpoint could not be talked to.
 
-    def __init__(self, endpoint: str, what: str, *, refused: bool = False) -> None:
+    Attributes:
+        refused: it will not be better later.
+        absent: nothing listens there, or its name is not known.
+    """
+
+    def __init__(
+        self, endpoint: str, what: str, *, refused: bool = False, absent: bool = False
+    ) -> None:
         super().__init__(f"{endpoint}: {what}")
         self.refused = refused
+        self.absent = absent
 
 
 #: TLS alerts about the client's certificate, as OpenSSL names them
@@ -113,9 +121,12 @@ def explain(endpoint: str, error: Exception, *, ca: str | None, has_cert: bool) 
         return Transport(endpoint, what, refused=True)
     text = reason(cause)
     if isinstance(error, aiohttp.ClientConnectorDNSError) or isinstance(cause, socket.gaierror):
-        return Transport(endpoint, "its name is not known: check the address")
+        # else the name service is what does not answer
+        unknown = getattr(cause, "errno", None) in (socket.EAI_NONAME, socket.EAI_NODATA)
+        return Transport(endpoint, "its name is not known: check the address", absent=unknown)
     if isinstance(cause, ConnectionRefusedError):
-        return Transport(endpoint, "connection refused: check the address, and that etcd runs")
+        what = "connection refused: check the address, and that etcd runs"
+        return Transport(endpoint, what, absent=True)
     if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
         return Transport(endpoint, "it does not speak TLS: use http://", refused=True)
     if any(f"ALERT_{why}" in text for why in _CERTIFICATE_ALERTS):
