@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from . import __version__, loops
-from .commands import REFUSED, run_agent_command, run_replica_command
+from .check import CheckFailed
+from .commands import REFUSED, run_agent_command, run_check_command, run_replica_command
 from .etcd_commands import add_etcd_command, run_etcd_command
 from .etcd_prepare import PrepareFailed
 from .keys import check_replica_name
@@ -204,6 +205,35 @@ def _parser() -> argparse.ArgumentParser:
     _etcd_arguments(agent)
 
     add_etcd_command(commands)
+
+    checker = commands.add_parser(
+        "check", help="add a route, fetch it through every replica, and delete it again"
+    )
+    checker.add_argument(
+        "--replicas",
+        metavar="HOST:PORT",
+        required=True,
+        help="of all replicas: each address of HOST is tried; https://HOST:PORT for TLS",
+    )
+    checker.add_argument(
+        "--serve",
+        metavar="HOST:PORT",
+        type=_address,
+        required=True,
+        help="where the replicas reach this process, which serves what the route leads to",
+    )
+    checker.add_argument(
+        "--url",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="one more base URL to try, such as the users'; may be given again",
+    )
+    checker.add_argument(
+        "--log-level", default="WARNING", choices=["DEBUG", "INFO", "WARNING", "ERROR"]
+    )
+    checker.set_defaults(name="check")
+    _etcd_arguments(checker)
     return parser
 
 
@@ -227,10 +257,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.command == "replica":
                 # not on uvloop, whose children do not keep all the sockets that they are handed
                 return asyncio.run(run_replica_command(options, log))
+            if options.command == "check":
+                return asyncio.run(run_check_command(options, log))
             if options.command == "etcd":
                 return asyncio.run(run_etcd_command(options, log))
             return loops.run(run_agent_command(options, log))
         return 130
+    except CheckFailed as error:
+        print(f"junction check: {error}", file=sys.stderr)
+        return 1
     except PrepareFailed as error:
         print(f"junction etcd prepare: {error}", file=sys.stderr)
         return 1

@@ -105,8 +105,14 @@ _CERTIFICATE_ALERTS = (
 )
 
 
-def explain(endpoint: str, error: Exception, *, ca: str | None, has_cert: bool) -> Transport:
-    """Say what is wrong with the way to an endpoint, and what to mend."""
+def explain(
+    endpoint: str, error: Exception, *, ca: str | None, cert: str | None, trouble: str = ""
+) -> Transport:
+    """Say what is wrong with the way to an endpoint, and what to mend.
+
+    Args:
+        trouble: what is known to be wrong with the TLS files.
+    """
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = error.certificate_error
@@ -130,9 +136,11 @@ def explain(endpoint: str, error: Exception, *, ca: str | None, has_cert: bool) 
     if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
         return Transport(endpoint, "it does not speak TLS: use http://", refused=True)
     if any(f"ALERT_{why}" in text for why in _CERTIFICATE_ALERTS):
-        what = "it does not trust the client certificate: check it, and etcd's CA"
-        if not has_cert:
+        what = f"it does not trust the client certificate {cert}: check it, and etcd's CA"
+        if cert is None:
             what = "it wants a client certificate: none is configured"
+        elif trouble:
+            what = f"it does not trust the client certificate: {trouble}"
         return Transport(endpoint, what, refused=True)
     if isinstance(cause, ConnectionResetError | aiohttp.ServerDisconnectedError):
         # So etcd meets TLS where it has none, and the other way round; so it goes down, too.

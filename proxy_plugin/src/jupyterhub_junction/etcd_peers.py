@@ -92,7 +92,7 @@ class Access:
         except TimeoutError:
             return Silent(node, f"no answer in {_LOOK:g} s")
         except (aiohttp.ClientError, OSError) as error:
-            found = explain(node.peer_url, error, ca=self.tls.ca, has_cert=True)
+            found = explain(node.peer_url, error, ca=self.tls.ca, cert=self.tls.cert)
             return Absent(node) if found.absent else Silent(node, str(found))
         except (ValueError, KeyError, TypeError, AttributeError):
             return Silent(node, f"{node.peer_url}: it does not answer as a member of etcd does")
