@@ -304,6 +304,10 @@ class EtcdStore(Store):
             database_size=int(answer.get("dbSize", 0)),
         )
 
+    @property
+    def warning(self) -> str:
+        return self.gateway.tls.trouble
+
     async def close(self) -> None:
         await self.gateway.close()
 
