@@ -112,7 +112,7 @@ def template(values: str, *words: str, chart: Path = CHART, **how: Any) -> str:
 
 def parse(text: str) -> dict[str, Object]:
     """Manifests as objects, named ``Kind/name``."""
-    objects = [one for one in yaml.load_all(text, LOADER) if one]  # noqa: S506 (a safe one)
+    objects = [one for one in yaml.load_all(text, LOADER) if one]
     named = {f"{one['kind']}/{one['metadata']['name']}": one for one in objects}
     assert len(named) == len(objects), "two objects of one kind have one name"
     return named
