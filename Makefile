@@ -47,6 +47,7 @@ chart-docs: ## Write the chart's schema and the table of its values, from the co
 lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check $(CODE) && ruff format --check $(CODE) && mypy'
 	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo readme_table.py chart_docs.py'
+	@$(SETUP) venv -- bash -c 'cd chart/tests && MYPYPATH=../../ci exec mypy --strict *.py'
 	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests exec mypy -p bench'
 
 format: ## Put the code into the form that lint asks for

@@ -42,17 +42,16 @@ def merged(*layers: Mapping[str, Any]) -> Object:
     for layer in layers:
         for key, value in layer.items():
             old = result.get(key)
-            both = isinstance(value, Mapping) and isinstance(old, Mapping)
-            result[key] = merged(old, value) if both else value
+            if isinstance(value, Mapping) and isinstance(old, Mapping):
+                value = merged(old, value)
+            result[key] = value
     return result
 
 
 def nested(path: str, value: Any) -> Object:
     """Values with one key set, given by its path with dots."""
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    assert isinstance(value, dict)
-    return value
+    first, _, rest = path.partition(".")
+    return {first: nested(rest, value) if rest else value}
 
 
 def at(thing: Any, path: str) -> Any:

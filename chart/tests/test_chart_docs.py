@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from rendering import CHART, ROOT
-
-sys.path.insert(0, str(ROOT / "ci"))
-
 from chart_docs import Undocumented, documents, main, make_schema, read_values
+from rendering import CHART
 
 
 def test_the_committed_files_are_fresh() -> None:
