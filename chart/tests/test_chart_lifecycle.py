@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 from options import GROUPS
-from rendering import CHART, EXISTING, FULL, RELEASE, at, merged, nested, parse, render, template
-
-from jupyterhub_junction import cli
+from rendering import CHART, EXISTING, FULL, RELEASE, at, nested, parse, render, template
 
 REPLICA, ETCD = f"Deployment/{FULL}-replica", f"StatefulSet/{FULL}-etcd"
 
@@ -38,16 +36,6 @@ def test_an_upgrade_takes_no_replica_away_before_the_next_one_is_ready() -> None
     live = container["livenessProbe"]
     assert live["httpGet"] == {"path": "/healthz", "port": "status"}
     assert live["periodSeconds"] * live["failureThreshold"] >= 30, "an agent may start again"
-
-
-@pytest.mark.parametrize("group", ["base", "tls", "z2jh", "external"])
-def test_junction_takes_the_replica_s_arguments(group: str) -> None:
-    values = merged(GROUPS[group], nested("replica.trust", ["10.0.0.0/8"]))
-    args = at(render(values)[REPLICA], "spec/template/spec/containers/0/args")
-    options = cli._parser().parse_args(args)
-    assert options.command == "replica"
-    assert options.runtime_dir == "/run/junction/replica"
-    assert bool(options.ssl_cert) == (group == "tls")
 
 
 def test_the_runtime_folder_is_a_folder_in_a_volume_in_memory() -> None:

@@ -213,12 +213,24 @@ def z2jh(name: str) -> Iterator[Object]:
             yield thing
 
 
-@pytest.mark.parametrize("name", ["default.yaml", "https-offload.yaml", "ingress.yaml"])
-def test_replicas_join_proxy_public(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("default.yaml", "base"),
+        ("https-offload.yaml", "base"),
+        ("ingress.yaml", "base"),
+        ("https-letsencrypt.yaml", "base"),
+        ("https-secret.yaml", "tls"),
+        ("https-manual.yaml", "tls"),
+    ],
+)
+def test_replicas_join_proxy_public(name: str, group: str) -> None:
     theirs = {f"{one['kind']}/{one['metadata']['name']}": one for one in z2jh(name)}
-    ours = merged(GROUPS["z2jh"], nested("jupyterhub.releaseName", "jhub"))
+    ours = merged(GROUPS[group], nested("jupyterhub", {"enabled": True, "releaseName": "jhub"}))
     replica = dict(pods(render(ours)))[f"Deployment/{FULL}-replica"]
-    service = theirs["Service/proxy-public"]["spec"]
+    # with letsencrypt, what ends TLS sends all to proxy-http
+    public = "Service/proxy-http" if "letsencrypt" in name else "Service/proxy-public"
+    service = theirs[public]["spec"]
     assert selects({"matchLabels": service["selector"]}, labels(replica))
     assert {port["targetPort"] for port in service["ports"]} <= set(port_names(replica))
     alone = dict(pods(render(GROUPS["base"])))[f"Deployment/{FULL}-replica"]
