@@ -54,6 +54,7 @@ lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check $(CODE) && ruff format --check $(CODE) && mypy'
 	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo readme_table.py chart_docs.py'
 	@$(SETUP) venv -- bash -c 'cd images && exec mypy --strict -p builder'
+	@$(SETUP) venv -- bash -c 'cd chart/tests && MYPYPATH=../../ci exec mypy --strict *.py'
 	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests exec mypy -p bench'
 
 format: ## Put the code into the form that lint asks for

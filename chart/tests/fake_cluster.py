@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from rendering import Object, parse, template
+from rendering import NAMESPACE, Object, parse, template
 
 SECRETS = {"name": "secrets", "kind": "Secret", "namespaced": True, "verbs": ["get"]}
 
@@ -28,8 +28,10 @@ class Cluster:
     def answer(self, path: str) -> Object:
         if path.partition("?")[0] == "/api/v1":
             return {"kind": "APIResourceList", "groupVersion": "v1", "resources": [SECRETS]}
-        name = path.rpartition("/")[2]
         missing = {"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}
+        folder, _, name = path.rpartition("/")
+        if folder != f"/api/v1/namespaces/{NAMESPACE}/secrets":
+            return missing
         return self.secrets.get(name, missing)
 
     def install(self, values: Object) -> dict[str, Object]:

@@ -42,17 +42,16 @@ def merged(*layers: Mapping[str, Any]) -> Object:
     for layer in layers:
         for key, value in layer.items():
             old = result.get(key)
-            both = isinstance(value, Mapping) and isinstance(old, Mapping)
-            result[key] = merged(old, value) if both else value
+            if isinstance(value, Mapping) and isinstance(old, Mapping):
+                value = merged(old, value)
+            result[key] = value
     return result
 
 
 def nested(path: str, value: Any) -> Object:
     """Values with one key set, given by its path with dots."""
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    assert isinstance(value, dict)
-    return value
+    first, _, rest = path.partition(".")
+    return {first: nested(rest, value) if rest else value}
 
 
 def at(thing: Any, path: str) -> Any:
@@ -112,7 +111,7 @@ def template(values: str, *words: str, chart: Path = CHART, **how: Any) -> str:
 
 def parse(text: str) -> dict[str, Object]:
     """Manifests as objects, named ``Kind/name``."""
-    objects = [one for one in yaml.load_all(text, LOADER) if one]  # noqa: S506 (a safe one)
+    objects = [one for one in yaml.load_all(text, LOADER) if one]
     named = {f"{one['kind']}/{one['metadata']['name']}": one for one in objects}
     assert len(named) == len(objects), "two objects of one kind have one name"
     return named

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from rendering import CHART, ROOT
-
-sys.path.insert(0, str(ROOT / "ci"))
-
-from chart_docs import Undocumented, documents, main, make_schema, read_values  # noqa: E402
+from chart_docs import Undocumented, documents, main, make_schema, read_values
+from rendering import CHART
 
 
 def test_the_committed_files_are_fresh() -> None:
@@ -45,7 +41,7 @@ def test_it_writes_what_is_in_the_comments(chart: Path) -> None:
     assert group["properties"]["name"]["description"] == "A | name, and more."
     assert "additionalProperties" not in group["properties"]["free"]
     readme = (chart / "README.md").read_text()
-    assert "| `group.name` | `\"x\"` | A \\| name, and more. |\n" in readme
+    assert '| `group.name` | `"x"` | A \\| name, and more. |\n' in readme
     assert readme.startswith("a\n")
     assert readme.endswith("-->\nb\n")
 

@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
+from chart_docs import read_values
 from options import GROUPS, OPTIONS, Option
 from rendering import CHART, ROOT, Object, at, containers, merged, nested, pods, render
-from test_chart_docs import read_values
 
 #: the oldest and the newest Kubernetes that the chart is checked for
 VERSIONS = ("1.32", "1.34")

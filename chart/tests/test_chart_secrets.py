@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import itertools
 import json
@@ -87,7 +88,10 @@ def test_each_pod_has_the_passwords_that_it_needs_and_no_ca_key() -> None:
     assert {mount["name"] for mount in etcd["volumeMounts"]} == {"data", "config", "tls"}
 
 
-def contexts(server: dict[str, str], client: dict[str, str], folder: Path) -> list[ssl.SSLContext]:
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
+
+
+def contexts(server: dict[str, str], client: dict[str, str], folder: Path) -> Contexts:
     """TLS contexts of a member and of a client, from their Secrets' files."""
     made = []
     for side, files in enumerate((server, client)):
@@ -100,7 +104,7 @@ def contexts(server: dict[str, str], client: dict[str, str], folder: Path) -> li
         # what Python 3.13 and later ask for
         context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
         made.append(context)
-    return made
+    return made[0], made[1]
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> None:
@@ -123,10 +127,8 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> None
             pass
     # in TLS 1.3 the server refuses only afterwards
     for end in reversed(ends):
-        try:
+        with contextlib.suppress(ssl.SSLWantReadError):
             end.read(1)
-        except ssl.SSLWantReadError:
-            pass
     assert not waiting
 
 

@@ -55,10 +55,12 @@
 {{- end }}
 {{- end }}
 
-{{/* Ingress from peers that may be everyone: (list peers port) */}}
+{{/* Ingress from peers that may be everyone: (list peers ports) */}}
 {{- define "junction.policy.from" -}}
 - ports:
-    - {port: {{ index . 1 }}, protocol: TCP}
+    {{- range index . 1 }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
   {{- with index . 0 }}
   from:
     {{- toYaml . | nindent 4 }}

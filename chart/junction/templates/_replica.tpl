@@ -28,6 +28,8 @@
 - --listen=0.0.0.0:8443
 - --ssl-cert=/etc/junction/tls/tls.crt
 - --ssl-key=/etc/junction/tls/tls.key
+- --redirect=0.0.0.0:8000
+- --redirect-to={{ .Values.service.ports.https }}
 {{- else }}
 - --listen=0.0.0.0:8000
 {{- end }}
@@ -48,11 +50,16 @@
 {{- end }}
 {{- end }}
 
-{{/* Name and number of the port that users are served at. */}}
-{{- define "junction.replica.port" -}}
-{{- if .Values.replica.tls.secretName }}https{{ else }}http{{ end }}
+{{/* Ports for users, by name: with TLS, plain HTTP is led to HTTPS. */}}
+{{- define "junction.replica.ports" -}}
+http: 8000
+{{- if .Values.replica.tls.secretName }}
+https: 8443
+{{- end }}
 {{- end }}
 
-{{- define "junction.replica.portNumber" -}}
-{{- if .Values.replica.tls.secretName }}8443{{ else }}8000{{ end }}
+{{/* Where each replica is fetched from by itself. */}}
+{{- define "junction.replica.address" -}}
+{{- $host := printf "%s-replicas.%s" (include "junction.fullname" .) (include "junction.etcd.domain" .) -}}
+{{- if .Values.replica.tls.secretName }}https://{{ $host }}:8443{{ else }}{{ $host }}:8000{{ end }}
 {{- end }}
