@@ -99,9 +99,7 @@ class Worker:
         self._authority = authority
         self._server = server
         self.socket = self.at / "run" / "containerd.sock"
-        binds = " && ".join(
-            f"mount --bind {self.at / own} {path}" for own, path in MOUNTS.items()
-        )
+        binds = " && ".join(f"mount --bind {self.at / own} {path}" for own, path in MOUNTS.items())
         begin = (
             f"mount --make-rshared / && {binds} && {{ {self._volatile()} || true; }}"
             f" && touch {self.at}/run/mounted && exec sleep inf"
@@ -134,7 +132,9 @@ class Worker:
             mounted = (self.at / "run" / "mounted").exists
             wait(f"{self.node.name}'s mounts", mounted, START_SECONDS, self.holder)
             network.attach(self.node, self.holder.pid or 0)
-        containerd = self._inside("containerd", "containerd", "--config", self.at / "containerd.toml")
+        containerd = self._inside(
+            "containerd", "containerd", "--config", self.at / "containerd.toml"
+        )
         containerd.start()
         wait(f"{self.node.name}'s containerd", self._serves, START_SECONDS, containerd)
 
@@ -203,4 +203,3 @@ class Worker:
         }  # fmt: skip
         for name, text in files.items():
             write(at / name, text)
-
