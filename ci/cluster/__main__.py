@@ -60,10 +60,10 @@ def run(given: argparse.Namespace) -> int:
         print("\n".join(found) or "nothing")
         return bool(found)
     else:
-        found = lifecycle.status()
-        for name, state in found.items():
+        states = lifecycle.status()
+        for name, state in states.items():
             print(f"{name:24} {state}")
-        return any(state not in ("runs", "Ready") for state in found.values())
+        return any(state not in ("runs", "Ready") for state in states.values())
     return 0
 
 

@@ -78,9 +78,7 @@ class Authority:
         secret = key.private_bytes(
             PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        public = key.public_key().public_bytes(
-            PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        public = key.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         file = self.at / f"{name}.key"
         file.touch(mode=0o600)
         file.write_bytes(secret)

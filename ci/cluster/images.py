@@ -17,6 +17,8 @@ from pathlib import Path
 from .node import Worker
 from .settings import ClusterError
 
+REF_NAME = "org.opencontainers.image.ref.name"
+
 __all__ = ["images_in", "load", "scratch"]
 
 
@@ -63,7 +65,7 @@ def oci_images(tar: tarfile.TarFile) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in index["manifests"]:
         notes = entry.get("annotations", {})
-        name = notes.get("io.containerd.image.name") or notes.get("org.opencontainers.image.ref.name")
+        name = notes.get("io.containerd.image.name") or notes.get(REF_NAME)
         if not name:
             raise ClusterError("the archive's image has no name: `oci-archive:FILE:NAME:TAG`")
         manifest = read_json(tar, f"blobs/{entry['digest'].replace(':', '/')}")
@@ -114,10 +116,10 @@ def scratch(archive: Path, name: str, files: Mapping[str, Path], entrypoint: lis
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         for path, file in sorted(files.items()):
-            entry = tarfile.TarInfo(path.lstrip("/"))
-            entry.mode, entry.size = 0o755, file.stat().st_size
-            with file.open("rb") as content:
-                tar.addfile(entry, content)
+            program = tarfile.TarInfo(path.lstrip("/"))
+            program.mode, program.size = 0o755, file.stat().st_size
+            with file.open("rb") as source:
+                tar.addfile(program, source)
     blobs: dict[str, bytes] = {}
 
     def blob(content: bytes, kind: str) -> dict[str, object]:
@@ -143,7 +145,7 @@ def scratch(archive: Path, name: str, files: Mapping[str, Path], entrypoint: lis
         "layers": [first],
     }
     entry = blob(json.dumps(manifest).encode(), "manifest.v1+json")
-    notes = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name}
+    notes = {"io.containerd.image.name": name, REF_NAME: name}
     blobs["index.json"] = json.dumps(
         {"schemaVersion": 2, "manifests": [entry | {"annotations": notes}]}
     ).encode()

@@ -104,9 +104,7 @@ def ready_nodes(kubeconfig: Path, since: datetime.datetime = EVER) -> dict[str, 
     }
 
 
-def wait_ready(
-    plane: ControlPlane, names: list[str], since: datetime.datetime = EVER
-) -> None:
+def wait_ready(plane: ControlPlane, names: list[str], since: datetime.datetime = EVER) -> None:
     def ready() -> bool:
         found = ready_nodes(plane.admin, since)
         return all(found.get(name) for name in names)
@@ -196,7 +194,9 @@ def left() -> list[str]:
     found += [f"group {at}" for at in cgroups.groups(GROUP)]
     at = str(folder())
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    found += [f"mount {path}" for path in (line.split()[4] for line in mounts) if path.startswith(at)]
+    found += [
+        f"mount {path}" for path in (line.split()[4] for line in mounts) if path.startswith(at)
+    ]
     found += network.left()
     if folder().exists():
         found.append(f"folder {at}")

@@ -157,7 +157,9 @@ def remove() -> None:
     found = links()
     for name in [*(node.link for node in NODES), BRIDGE]:
         if name in found:
-            with suppress(ClusterError):  # the other end may have gone at this moment, and it with it
+            with suppress(
+                ClusterError
+            ):  # the other end may have gone at this moment, and it with it
                 run("ip", "link", "delete", name)
     for network in (WIRE, PODS, SERVICES):
         for side in ("-s", "-d", "-r", "-q"):

@@ -93,7 +93,7 @@ class Program:
         for file in (self.log, self.number):
             file.parent.mkdir(parents=True, exist_ok=True)
         self.number.unlink(missing_ok=True)
-        words = [self.number, cgroups.procs(self.group), *self.command]
+        words = [str(self.number), str(cgroups.procs(self.group)), *self.command]
         with self.log.open("ab") as log:
             subprocess.run(
                 ["setsid", "--fork", "sh", "-c", START, "sh", *words],

@@ -12,8 +12,8 @@ from pathlib import Path
 
 __all__ = [
     "BRIDGE", "CHAIN", "CLUSTER_DNS", "DOMAIN", "GROUP", "HOST", "HOST_GROUP", "NODES", "PAUSE",
-    "PODS", "PREFIX", "PROBE", "PROVISIONER", "SERVICES", "STORAGE_CLASS", "WIRE", "ClusterError", "Node",
-    "cache", "folder", "node", "write",
+    "PODS", "PREFIX", "PROBE", "PROVISIONER", "SERVICES", "STORAGE_CLASS", "WIRE", "ClusterError",
+    "Node", "cache", "folder", "node", "write",
 ]  # fmt: skip
 
 #: the bridge that all nodes hang on, and its address and network
