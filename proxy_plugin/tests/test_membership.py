@@ -1,4 +1,4 @@
-"""What a member decides before it starts: no rival cluster, no old identity, no data thrown away."""
+"""What a member decides before it starts: no rival cluster, no old identity, no data lost."""
 
 from __future__ import annotations
 
