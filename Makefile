@@ -12,7 +12,7 @@ ARGS ?=
 CODE := --config pyproject.toml . ../ci ../ci/setup ../images ../loadtests
 BENCH := $(SETUP) venv etcd chp wrk nginx -- env PYTHONPATH=loadtests:proxy_plugin/tests python -m bench
 
-.PHONY: help setup demo test test-fast conformance bench bench-quick images wheel lint format clean
+.PHONY: help setup demo test test-images test-fast conformance bench bench-quick images wheel lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,10 @@ demo: ## Run JupyterHub behind two replicas and three etcd members, with a live 
 
 test: ## Run every test, the browser's included
 	@$(SETUP) -- bash -c 'cd proxy_plugin && exec pytest $(ARGS)'
+
+test-images: ## Run the images as any user on a read-only root (as root, with runc)
+	@$(SETUP) venv etcd images -- bash -c 'cd proxy_plugin && exec pytest -c pyproject.toml \
+		--rootdir . -o pythonpath="tests ../images/tests" ../images/tests $(ARGS)'
 
 test-fast: ## Run the tests that need no other program
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && exec pytest -m "not needs_programs" $(ARGS)'
