@@ -12,7 +12,7 @@ ARGS ?=
 CODE := --config pyproject.toml . ../ci ../ci/setup ../chart ../images ../loadtests
 BENCH := $(SETUP) venv etcd chp wrk nginx -- env PYTHONPATH=loadtests:proxy_plugin/tests python -m bench
 
-.PHONY: help setup demo test test-fast conformance bench bench-quick chart-docs images wheel lint format clean
+.PHONY: help setup demo test test-images test-fast conformance bench bench-quick chart-docs images wheel lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,10 @@ test: ## Run every test, the browser's included
 
 test-fast: ## Run the tests that need no other program than helm
 	@$(SETUP) venv helm -- bash -c 'cd proxy_plugin && exec pytest -m "not needs_programs" $(ARGS)'
+
+test-images: ## Run the images as any user on a read-only root (as root, with runc)
+	@$(SETUP) venv etcd images -- bash -c 'cd proxy_plugin && exec pytest -c pyproject.toml \
+		--rootdir . -o pythonpath="tests ../images/tests" ../images/tests $(ARGS)'
 
 conformance: ## Run the common suite on every proxy: to build/conformance, and in short to README.md
 	@$(SETUP) venv etcd chp -- bash -c 'cd proxy_plugin && pytest \
