@@ -60,6 +60,7 @@ lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd images && exec mypy --strict -p builder'
 	@$(SETUP) venv -- bash -c 'cd chart/tests && MYPYPATH=../../ci exec mypy --strict *.py'
 	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests exec mypy -p bench'
+	@folder=$$(ci/tools/build actionlint) && exec "$$folder/actionlint" .github/workflows/*.yml
 
 format: ## Put the code into the form that lint asks for
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check --fix $(CODE); ruff format $(CODE)'

@@ -78,6 +78,7 @@ def test_a_lost_quorum_kills_no_member() -> None:
     member = at(render(EXISTING)[ETCD], "spec/template/spec/containers/name=etcd")
     # /livez reads what the member has itself; /readyz asks for a quorum, and for a vote
     assert member["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "metrics"}
+    assert member["startupProbe"]["httpGet"] == member["livenessProbe"]["httpGet"]
     assert member["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
 
 

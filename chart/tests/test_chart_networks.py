@@ -74,7 +74,7 @@ def test_probes_name_ports_that_are_there(case: str) -> None:
     for _, pod in pods(render(GROUPS[case])):
         for container in containers(pod):
             own = {port["name"] for port in container.get("ports", [])}
-            for probe in ("readinessProbe", "livenessProbe"):
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
                 if probe in container:
                     assert container[probe]["httpGet"]["port"] in own
 
@@ -83,10 +83,10 @@ def test_probes_name_ports_that_are_there(case: str) -> None:
 def test_every_mount_has_its_volume(case: str) -> None:
     objects = render(GROUPS[case])
     for name, pod in pods(objects):
-        volumes = {one["name"] for one in pod["spec"].get("volumes", [])}
+        volumes = {one["name"] for one in pod["spec"].get("volumes") or []}
         claims = at(objects[name], "spec/volumeClaimTemplates") or []
         volumes |= {one["metadata"]["name"] for one in claims}
-        mounted = {one["name"] for c in containers(pod) for one in c.get("volumeMounts", [])}
+        mounted = {one["name"] for c in containers(pod) for one in c.get("volumeMounts") or []}
         assert mounted == volumes, name
 
 

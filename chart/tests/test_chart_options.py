@@ -110,7 +110,7 @@ def breaches(pod: Object) -> Iterator[str]:
         yield "a token"
     kinds = {"name", "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"}
     kinds |= {"persistentVolumeClaim", "projected", "secret"}
-    for volume in spec.get("volumes", []):
+    for volume in spec.get("volumes") or []:
         if set(volume) - kinds:
             yield f"volume {volume['name']}"
     for container in containers(pod):

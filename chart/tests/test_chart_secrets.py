@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from fake_cluster import Cluster, cluster
 from options import GROUPS
-from rendering import EXISTING, FULL, Object, at, merged, nested, pod_of, pods, render, template
+from rendering import EXISTING, FULL, Object, at, containers, merged, nested, pods, render, template
 
 AUTH, SERVER, CLIENT, CA, ACCESS, HUB = (
     f"Secret/{FULL}-etcd-{suffix}"
@@ -241,20 +241,19 @@ def templates(objects: dict[str, Object]) -> dict[str, Object]:
     }  # a test's pod is made each time
 
 
-def test_new_certificates_roll_no_pod_and_a_new_password_only_who_cannot_reload(
-    here: Cluster,
-) -> None:
+def test_new_secrets_roll_no_pod(here: Cluster) -> None:
+    """All who read them read them again when they change."""
     first = here.install({})
-    for kind in ("ca", "server-tls", "client-tls"):
-        del here.secrets[f"{FULL}-etcd-{kind}"]
+    here.secrets.clear()
     second = here.install({})
-    assert data(first, SERVER) != data(second, SERVER)
+    for name in (AUTH, CA, SERVER, CLIENT):
+        assert first[name]["data"] != second[name]["data"]
     assert templates(first) == templates(second)
-    del here.secrets[f"{FULL}-etcd-auth"]
-    third = here.install({})
-    replica, etcd = f"Deployment/{FULL}-replica", f"StatefulSet/{FULL}-etcd"
-    assert pod_of(second[replica]) != pod_of(third[replica])
-    assert pod_of(second[etcd]) == pod_of(third[etcd])
+    for pod in templates(second).values():
+        readers = [v for c in containers(pod) for v in c.get("env", []) if "valueFrom" in v]
+        assert not [v for v in readers if "secretKeyRef" in v["valueFrom"]], "read once only"
+        mounts = [m for c in containers(pod) for m in c["volumeMounts"]]
+        assert not [m for m in mounts if "subPath" in m], "never updated"
 
 
 def test_with_secrets_of_ones_own_the_manifests_are_the_same_each_time() -> None:

@@ -9,18 +9,6 @@
 {{- toYaml (merge $labels .Values.replica.podLabels) }}
 {{- end }}
 
-{{/* Certificates are not among what the checksum is of: they are read again when they change. */}}
-{{- define "junction.replica.annotations" -}}
-{{- $annotations := dict -}}
-{{- if and .Values.etcd.enabled (not .Values.auth.existingSecret) -}}
-{{- $password := get (include "junction.passwords" . | fromYaml) "agent-password" -}}
-{{- $_ := set $annotations "junction.jupyter.org/agent-password" (sha256sum $password | trunc 16) -}}
-{{- end -}}
-{{- with merge $annotations .Values.replica.podAnnotations .Values.commonAnnotations }}
-{{- toYaml . }}
-{{- end }}
-{{- end }}
-
 {{- define "junction.replica.args" -}}
 {{- $replica := .Values.replica -}}
 - replica
