@@ -50,6 +50,7 @@ class UserCertificate:
 
     @property
     def trouble(self) -> str:
+        """What is wrong with the files now, and the mend; empty if nothing is."""
         if self._problem:
             return self._problem
         if self._expires is not None and self._expires < datetime.now(UTC):
