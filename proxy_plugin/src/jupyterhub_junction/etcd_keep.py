@@ -137,6 +137,7 @@ class Keeper:
         if not (isinstance(mine, Running) and mine.has_leader):
             return f"this member does not serve yet: {getattr(mine, 'trouble', 'it is not there')}"
         self.restart = False
+        self.preparation.settle()
         await self._keep_users()
         if min(led, key=lambda peer: peer.node.ordinal).node == self.me:
             await self._remove_left_over(peers, cluster.members)
