@@ -37,7 +37,6 @@ class UserCertificate:
 
     Attributes:
         pair: certificate and key as PEM text; None before the first good one.
-        trouble: what is wrong with the files, and the mend; empty if nothing is.
     """
 
     def __init__(self, certificate: str, key: str, saved: Path | None = None) -> None:
@@ -50,6 +49,7 @@ class UserCertificate:
 
     @property
     def trouble(self) -> str:
+        """What is wrong with the files, and the mend; empty if nothing is."""
         if self._problem:
             return self._problem
         if self._expires is not None and self._expires < datetime.now(UTC):
