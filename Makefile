@@ -28,7 +28,7 @@ test: ## Run every test, the browser's included
 
 test-images: ## Run the images as any user on a read-only root (as root, with runc)
 	@$(SETUP) venv etcd images -- bash -c 'cd proxy_plugin && exec pytest -c pyproject.toml \
-		--rootdir . -o pythonpath="tests ../images/tests" ../images/tests $(ARGS)'
+		--rootdir . -o pythonpath="tests ../images ../images/tests" ../images/tests $(ARGS)'
 
 test-fast: ## Run the tests that need no other program
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && exec pytest -m "not needs_programs" $(ARGS)'
