@@ -10,9 +10,11 @@ SETUP := ci/setup
 ARGS ?=
 # From proxy_plugin, whose settings they all follow.
 CODE := --config pyproject.toml . ../ci ../ci/setup ../chart ../images ../loadtests
+CLUSTER := $(SETUP) venv kubernetes containers -- env PYTHONPATH=ci
 BENCH := $(SETUP) venv etcd chp wrk nginx -- env PYTHONPATH=loadtests:proxy_plugin/tests python -m bench
 
-.PHONY: help setup demo test test-images test-fast conformance bench bench-quick chart-docs images wheel lint format clean
+.PHONY: help setup demo test test-images test-fast conformance bench bench-quick chart-docs images wheel \
+	cluster-up cluster-down cluster-test lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -54,9 +56,18 @@ images: ## Build the images that the cluster's tests need, as root and without a
 wheel: ## Build the package's wheel, for the Dockerfiles in images/
 	@images/build --wheel images/dist
 
+cluster-up: ## Make a Kubernetes with three nodes on this machine (root; see ci/cluster)
+	@$(CLUSTER) python -m cluster up
+
+cluster-down: ## Take it down; nothing of it is left
+	@$(CLUSTER) python -m cluster down
+
+cluster-test: ## Test the cluster itself: nodes die and come back; it is down afterwards
+	@$(CLUSTER) bash -c 'cd ci && exec pytest e2e/test_cluster.py e2e/test_policies.py $(ARGS)'
+
 lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check $(CODE) && ruff format --check $(CODE) && mypy'
-	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo readme_table.py chart_docs.py'
+	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo cluster e2e readme_table.py chart_docs.py'
 	@$(SETUP) venv -- bash -c 'cd images && exec mypy --strict -p builder'
 	@$(SETUP) venv -- bash -c 'cd chart/tests && MYPYPATH=../../ci exec mypy --strict *.py'
 	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests exec mypy -p bench'

@@ -34,7 +34,9 @@ def make() -> None:
     at.mkdir(parents=True, exist_ok=True)
     if at.is_mount() or any(at.iterdir()):
         return
-    if not Path("/dev/loop-control").exists() or not shutil.which("mkfs.ext4", path="/sbin:/usr/sbin"):
+    if not Path("/dev/loop-control").exists() or not shutil.which(
+        "mkfs.ext4", path="/sbin:/usr/sbin"
+    ):
         return
     free = shutil.disk_usage(folder()).free
     with file.open("wb") as image:

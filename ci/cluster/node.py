@@ -99,7 +99,9 @@ class Worker:
         self._server = server
         self.socket = self.at / "run" / "containerd.sock"
         binds = " && ".join(f"mount --bind {self.at / own} {path}" for own, path in MOUNTS.items())
-        begin = f"mount --make-rshared / && {binds} && touch {self.at}/run/mounted && exec sleep inf"
+        begin = (
+            f"mount --make-rshared / && {binds} && touch {self.at}/run/mounted && exec sleep inf"
+        )
         # private first: what is mounted here shows nowhere else
         held = ("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", begin)
         self.holder = Program("holder", node.group, held, self.at)

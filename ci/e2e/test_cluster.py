@@ -61,12 +61,13 @@ MANIFESTS = [
 
 @pytest.fixture(scope="module")
 def kubeconfig() -> Iterator[Path]:
-    """A cluster of this module's own."""
+    """The cluster, up; this module takes it down when it ends."""
     if not cluster.given().owned:
         pytest.skip("KUBECONFIG names a cluster, whose nodes are not ours to kill")
-    cluster.down()
-    yield cluster.up()
-    cluster.down()
+    try:
+        yield cluster.up()
+    finally:
+        cluster.down()
 
 
 @pytest.fixture(scope="module")
