@@ -31,7 +31,7 @@ test-fast: ## Run the tests that need no other program than helm
 
 test-images: ## Run the images as any user on a read-only root (as root, with runc)
 	@$(SETUP) venv etcd images -- bash -c 'cd proxy_plugin && exec pytest -c pyproject.toml \
-		--rootdir . -o pythonpath="tests ../images/tests" ../images/tests $(ARGS)'
+		--rootdir . -o pythonpath="tests ../images ../images/tests" ../images/tests $(ARGS)'
 
 conformance: ## Run the common suite on every proxy: to build/conformance, and in short to README.md
 	@$(SETUP) venv etcd chp -- bash -c 'cd proxy_plugin && pytest \

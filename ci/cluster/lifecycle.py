@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from . import addons, cgroups, images, network, requirements
+from . import addons, cgroups, disk, images, network, requirements
 from .controlplane import ControlPlane
 from .node import MOUNTS, Worker
 from .processes import run, wait
@@ -56,6 +56,7 @@ def up() -> Path:
         requirements.check()
         started = time.monotonic()
         folder().mkdir(parents=True, exist_ok=True)
+        disk.make()
         cgroups.make(HOST_GROUP)
         plane = ControlPlane()
         network.make(plane.ports["api"])
@@ -180,6 +181,7 @@ def down() -> None:
         cgroups.kill(GROUP)
         network.remove()
         cgroups.remove(GROUP)
+        disk.remove()
         shutil.rmtree(folder(), ignore_errors=True)
         for path in MOUNTS.values():
             with suppress(OSError):  # there is something in it: it is not the cluster's alone

@@ -29,7 +29,6 @@ MOUNTS = {
     "kubelet": "/var/lib/kubelet",
     "var-log": "/var/log",
 }
-CONTENT = "containerd/io.containerd.content.v1.content"
 CONTAINERD = """\
 version = 2
 root = "{at}/containerd"
@@ -100,23 +99,10 @@ class Worker:
         self._server = server
         self.socket = self.at / "run" / "containerd.sock"
         binds = " && ".join(f"mount --bind {self.at / own} {path}" for own, path in MOUNTS.items())
-        begin = (
-            f"mount --make-rshared / && {binds} && {{ {self._volatile()} || true; }}"
-            f" && touch {self.at}/run/mounted && exec sleep inf"
-        )
+        begin = f"mount --make-rshared / && {binds} && touch {self.at}/run/mounted && exec sleep inf"
         # private first: what is mounted here shows nowhere else
         held = ("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", begin)
         self.holder = Program("holder", node.group, held, self.at)
-
-    def _volatile(self) -> str:
-        """Mount where containerd keeps archives' content so that syncing it costs nothing.
-
-        Else three nodes wait for the disk to take each image three times.  Where the kernel has no
-        such mounts, they do.
-        """
-        upper, work = self.at / "content", self.at / "content-work"
-        options = f"lowerdir={self.at / 'empty'},upperdir={upper},workdir={work},volatile"
-        return f"mount -t overlay -o {options} content {self.at / CONTENT}"
 
     def _inside(self, name: str, *command: object) -> Program:
         enter = ("nsenter", "--target", self.holder.pid, "--net", "--mount", "--")
@@ -176,10 +162,8 @@ class Worker:
         for own, path in MOUNTS.items():
             (at / own).mkdir(parents=True, exist_ok=True)
             Path(path).mkdir(parents=True, exist_ok=True)
-        # a volatile mount's mark would keep it from being mounted again
-        shutil.rmtree(at / "content-work", ignore_errors=True)
-        for name in ("cni", "volumes", "empty", "content", "content-work", CONTENT):
-            (at / name).mkdir(parents=True, exist_ok=True)
+        for name in ("cni", "volumes"):
+            (at / name).mkdir(exist_ok=True)
         certificate, key = self._authority.pair(
             f"kubelet-{node.name}", f"system:node:{node.name}", hosts=[node.name, node.address]
         )

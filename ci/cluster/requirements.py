@@ -15,7 +15,7 @@ __all__ = ["check"]
 PROGRAMS = (
     "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy",
     "kubectl", "coredns", "go", "containerd", "ctr", "runc", "iptables", "iptables-save",
-    "iptables-restore", "conntrack", "ip", "nsenter", "unshare", "setsid", "mount",
+    "iptables-restore", "conntrack", "ip", "nsenter", "unshare", "setsid", "mount", "umount",
 )  # fmt: skip
 #: a socket's path has 107 characters at most
 LONGEST_FOLDER = 107 - len("/nodes/worker-1/run/containerd.sock.ttrpc")

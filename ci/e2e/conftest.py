@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import cluster
 import pytest
+
 from e2e.site import Site, new_namespace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +61,9 @@ def owned(access: cluster.Access) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With a failure comes what the cluster says of it."""
     report = yield
     found = getattr(item, "funcargs", {}).get("site")

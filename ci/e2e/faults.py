@@ -42,16 +42,13 @@ def kill(pod: Any, program: str) -> None:
 def cut_off(pod: Any, program: str, *ports: int) -> Iterator[None]:
     """A pod whose packets to some ports get lost, in its own network namespace."""
     pid = processes(pod, program)[0]
-    rules = [
-        ["OUTPUT", "-p", "tcp", "--dport", str(port), "-j", "DROP"] for port in ports
-    ]
+    rules = [["OUTPUT", "-p", "tcp", "--dport", str(port), "-j", "DROP"] for port in ports]
     with open(f"/proc/{pid}/ns/net") as namespace:  # stays, should the process go
 
         def iptables(action: str, rule: list[str]) -> None:
-            subprocess.run(
-                ["nsenter", f"--net=/proc/self/fd/{namespace.fileno()}", "iptables", "-w", action, *rule],
-                check=True, timeout=30, pass_fds=[namespace.fileno()],
-            )  # fmt: skip
+            inside = ["nsenter", f"--net=/proc/self/fd/{namespace.fileno()}"]
+            words = [*inside, "iptables", "-w", action, *rule]
+            subprocess.run(words, check=True, timeout=30, pass_fds=[namespace.fileno()])
 
         for rule in rules:
             iptables("-I", rule)

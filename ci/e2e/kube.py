@@ -39,7 +39,7 @@ class Kube:
     namespace: str
 
     def __post_init__(self) -> None:
-        config.load_kube_config(str(self.kubeconfig))
+        config.load_kube_config(str(self.kubeconfig))  # type: ignore[no-untyped-call]
         self.core = client.CoreV1Api()
         self.apps = client.AppsV1Api()
 
@@ -72,7 +72,8 @@ class Kube:
     ) -> str:
         """helm in this namespace; ``values`` goes in as a values file, ``wait`` is in seconds."""
         more = ["-f", "-"] if values is not None else []
-        waits = ["--wait", f"--timeout={wait}s"] if wait and words[0] in ("install", "upgrade") else []
+        waiting = wait and words[0] in ("install", "upgrade")
+        waits = ["--wait", f"--timeout={wait}s"] if waiting else []
         options.setdefault("deadline", wait + 60)
         return self.run(
             "helm", "-n", self.namespace, *words, *waits, *more, stdin=json.dumps(values), **options
@@ -82,8 +83,8 @@ class Kube:
 
     def pods(self, selector: str = "") -> list[Any]:
         """Pods that are not on their way out."""
-        found = self.core.list_namespaced_pod(self.namespace, label_selector=selector).items
-        return [pod for pod in found if pod.metadata.deletion_timestamp is None]
+        found: Any = self.core.list_namespaced_pod(self.namespace, label_selector=selector)
+        return [pod for pod in found.items if pod.metadata.deletion_timestamp is None]
 
     @staticmethod
     def is_ready(pod: Any) -> bool:
@@ -111,7 +112,7 @@ class Kube:
 
     def node_port(self, service: str, port: str = "http") -> str:
         """The address of a NodePort Service on loopback."""
-        found = self.core.read_namespaced_service(service, self.namespace)
+        found: Any = self.core.read_namespaced_service(service, self.namespace)
         number = next(one.node_port for one in found.spec.ports if one.name == port)
         return f"http://127.0.0.1:{number}"
 

@@ -13,7 +13,7 @@ from .hub_client import Hub
 from .kube import Kube, until
 from .load import Load
 
-__all__ = ["CHART", "REPLICAS", "MEMBERS", "Site", "new_namespace"]
+__all__ = ["CHART", "MEMBERS", "REPLICAS", "Site", "new_namespace"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "chart" / "junction"

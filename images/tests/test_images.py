@@ -31,15 +31,22 @@ def archives() -> dict[str, Path]:
     return {name: Path(path) for name, path in (line.split(" ", 1) for line in lines)}
 
 
+class Images(dict[str, Image]):
+    """Images by the last part of their name, each unpacked when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.archives = {archive.stem: archive for archive in archives().values()}
+
+    def __missing__(self, name: str) -> Image:
+        self[name] = Image(self.archives[name], self.folder / name)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Image]]:
-    """The unpacked images, by the last part of their name."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
     folder = tmp_path_factory.mktemp("images")
-    made = {}
-    for name, archive in archives().items():
-        short = name.rpartition("/")[2].partition(":")[0]
-        made[short] = Image(archive, folder / short)
-    yield made
+    yield Images(folder)
     shutil.rmtree(folder)
 
 
@@ -67,7 +74,7 @@ def access(cluster: EtcdCluster, user: str) -> dict[str, str]:
 
 
 async def test_hub_and_replica_as_any_user_on_a_read_only_root(
-    images: dict[str, Image], cluster: EtcdCluster, tmp_path: Path
+    images: Images, cluster: EtcdCluster, tmp_path: Path
 ) -> None:
     port, hub_port = free_ports(2)
     with contextlib.ExitStack() as stack:
@@ -93,7 +100,7 @@ async def test_hub_and_replica_as_any_user_on_a_read_only_root(
                 "--JupyterHub.cookie_secret_file=/dev/shm/cookie",
                 "--JupyterHub.authenticator_class=dummy", "--JupyterHub.spawner_class=simple",
             ],
-            access(cluster, "hub"),
+            access(cluster, "hub") | {"TMPDIR": "/dev/shm"},  # noqa: S108 (JupyterHub needs one)
             uid=UID,
         )  # fmt: skip
         async with aiohttp.ClientSession() as client:
@@ -136,7 +143,7 @@ async def test_hub_and_replica_as_any_user_on_a_read_only_root(
     ],
 )
 async def test_a_program_of_an_image_runs(
-    images: dict[str, Image], tmp_path: Path, image: str, words: list[str], said: str
+    images: Images, tmp_path: Path, image: str, words: list[str], said: str
 ) -> None:
     container = Container("one", images[image], tmp_path)
     try:
@@ -148,7 +155,7 @@ async def test_a_program_of_an_image_runs(
         container.kill()
 
 
-def test_settings_are_those_of_the_dockerfiles(images: dict[str, Image]) -> None:
+def test_settings_are_those_of_the_dockerfiles(images: Images) -> None:
     replica, hub = images["replica"].config, images["hub"].config
     assert (replica["User"], hub["User"]) == ("65534:65534", "1000")
     assert replica["StopSignal"] == "SIGTERM"
@@ -158,8 +165,9 @@ def test_settings_are_those_of_the_dockerfiles(images: dict[str, Image]) -> None
         assert labels["org.opencontainers.image.licenses"].startswith("BSD-3-Clause")
 
 
-def test_no_image_holds_caches_compilers_or_keys(images: dict[str, Image]) -> None:
-    for name, image in images.items():
+def test_no_image_holds_caches_compilers_or_keys(images: Images) -> None:
+    for name in images.archives:
+        image = images[name]
         for path in image.root.rglob("*"):
             inside = path.relative_to(image.root)
             is_program = path.parent.name in ("bin", "sbin")

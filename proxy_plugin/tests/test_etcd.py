@@ -570,8 +570,13 @@ async def test_renewed_certificates_are_used(secured: EtcdCluster, tmp_path: Pat
         cert.write_bytes(secured.certificates.client_cert.read_bytes())
         with pytest.raises(StoreRefused):  # the key does not fit yet: the old pair stays in use
             await store.read("")
+        assert f"{key} is not the key of {cert}" in store.warning
         key.write_bytes(secured.certificates.client_key.read_bytes())
         await store.read("")
+        assert not store.warning
+        cert.unlink()
+        await store.read("")
+        assert str(cert) in store.warning
 
 
 # -- versions ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from harness.replicas import Replica
 from harness.waiting import until
 from harness.world import Load, World, make_world
 
-from jupyterhub_junction.store import Put, StoreError
+from jupyterhub_junction.store import StoreError
 
 pytestmark = pytest.mark.needs_programs
 
@@ -74,17 +75,14 @@ async def test_hub_and_replicas_recover_when_all_of_etcd_was_lost(tmp_path: Path
             assert len(said.splitlines()) == 1, said
 
 
-async def test_a_route_that_no_replica_serves_is_no_success(tmp_path: Path) -> None:
+async def test_a_replica_that_stands_still_is_named(tmp_path: Path) -> None:
     async with Pods(tmp_path / "pods", 1) as pods:
         pods.create()
         await pods.until_whole()
         await pods.until_users()
         async with make_world(tmp_path, pods=pods) as world:
-            store = pods.store()
-            await store.write([Put("replicas/none", b"{}")])
-            await store.close()
-            world.replicas[0].signal_child("agent", 19)  # stopped: its lease ends
-            world.replicas[0].signal_child("traefik", 19)
+            for name in ("agent", "traefik"):
+                world.replicas[0].signal_child(name, signal.SIGSTOP)
             code, said = await junction_check(world, pods, world.replicas[0])
             assert code == 1
             assert len(said.splitlines()) == 1, said

@@ -93,6 +93,12 @@ def test_a_lost_disk_founds_nothing_while_the_others_restart() -> None:
         [Preparing(NODES[1], False), Preparing(NODES[2], True)],
     ):
         assert isinstance(decide(NODES[0], None, peers, 0), Wait), peers
+    for peers in (
+        [Absent(NODES[1]), Absent(NODES[2])],
+        [leaderless(1, *ALL), Silent(NODES[2], "")],
+        [Preparing(NODES[1], True), Absent(NODES[2])],
+    ):
+        assert isinstance(decide(NODES[0], None, peers, LONG), Wait), peers
 
 
 def test_all_blank_found_at_once_by_the_first() -> None:
@@ -168,6 +174,7 @@ class World:
             return
         self.preparing.discard(number)
         if isinstance(plan, Found):
+            assert len(self.disks) < self.size / 2, "others may have a quorum yet"
             cluster = self.next_id
             self.clusters[cluster] = {cluster + 1: number}
             self.disks[number] = (cluster, cluster + 1)

@@ -17,14 +17,14 @@ c.JupyterHub.base_url = base_url
 c.JupyterHub.hub_bind_url = f"http://:8081{base_url}hub/"
 c.JupyterHub.hub_connect_url = "http://hub:8081"
 c.JupyterHub.db_url = "sqlite:////srv/jupyterhub/jupyterhub.sqlite"
-c.JupyterHub.cookie_secret_file = "/srv/jupyterhub/cookie_secret"
+c.JupyterHub.cookie_secret_file = "/srv/jupyterhub/cookie_secret"  # noqa: S105
 # servers outlive the hub
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = False
 c.JupyterHub.last_activity_interval = 60
 
 c.JupyterHub.authenticator_class = "dummy"
-c.DummyAuthenticator.password = "password"
+c.DummyAuthenticator.password = "password"  # noqa: S105
 c.Authenticator.allow_all = True
 c.Authenticator.admin_users = {"admin"}
 c.JupyterHub.services = [{"name": "tests", "api_token": values["adminToken"]}]
@@ -32,7 +32,12 @@ c.JupyterHub.load_roles = [
     {
         "name": "tests",
         "services": ["tests"],
-        "scopes": ["admin:users", "admin:servers", "access:servers", "tokens", "proxy", "list:users"],
+        "scopes": [
+            "admin:users",
+            "admin:servers",
+            "access:servers",
+            "proxy",
+        ],
     }
 ]
 
@@ -65,4 +70,4 @@ for name, settings in values["hub"]["config"].items():
     for trait, value in settings.items():
         setattr(getattr(c, name), trait, value)
 for _, text in sorted(values["hub"]["extraConfig"].items()):
-    exec(text)  # as Zero to JupyterHub does
+    exec(text)  # noqa: S102 (as Zero to JupyterHub does)

@@ -12,7 +12,8 @@ from pathlib import Path
 from aiohttp import web
 
 from .etcd_config import MemberOptions
-from .etcd_keep import Keeper, Passwords
+from .etcd_keep import Keeper
+from .etcd_passwords import Passwords
 from .etcd_peers import Access
 from .etcd_prepare import Preparation
 from .membership import Node

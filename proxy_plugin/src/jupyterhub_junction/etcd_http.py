@@ -255,7 +255,11 @@ class Gateway:
             except RpcError as error:
                 if "authentication is not enabled" not in error.message:
                     raise
-                log.warning("etcd at %s asks for no password: authentication is off", endpoint)
+                log.log(
+                    logging.INFO if self.username == "root" else logging.WARNING,
+                    "etcd at %s asks for no password: authentication is off",
+                    endpoint,
+                )
                 answer = {"token": ""}
             self._token = str(answer.get("token", ""))
             return self._token

@@ -13,47 +13,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 from .etcd_disk import read_disk
 from .etcd_errors import Json, RpcError, Transport
+from .etcd_passwords import Passwords
 from .etcd_peers import Access
 from .etcd_prepare import Preparation
 from .etcd_roles import set_up_roles, signs_in
 from .etcd_upkeep import Health, left_over, next_to_defragment
 from .membership import Absent, Member, Node, Peer, Running
-from .store import StoreError, StoreRefused
+from .store import StoreError
 
-__all__ = ["Keeper", "Passwords"]
+__all__ = ["Keeper"]
 
 #: what a call may end with
 _FAILURES = (Transport, RpcError, StoreError)
-
-
-class Passwords:
-    """The users' passwords, from files that may change.
-
-    Attributes:
-        root: the one that root signs in with now, which may be older than its file.
-    """
-
-    def __init__(self, root: Path, hub: tuple[str, Path], agent: tuple[str, Path]) -> None:
-        self._files = {"root": root, hub[0]: hub[1], agent[0]: agent[1]}
-        self.hub_name, self.agent_name = hub[0], agent[0]
-        self.root = self.read()["root"]
-
-    def read(self) -> dict[str, str]:
-        """All passwords by user, as the files are now; raises StoreRefused."""
-        found = {}
-        for name, file in self._files.items():
-            try:
-                found[name] = file.read_text().strip("\r\n")
-            except (OSError, ValueError) as error:
-                why = getattr(error, "strerror", None) or "not text"
-                raise StoreRefused(f"{name}'s password file {file} cannot be read: {why}") from None
-            if not found[name]:
-                raise StoreRefused(f"{name}'s password file {file} is empty")
-        return found
 
 
 class Keeper:
@@ -137,6 +111,7 @@ class Keeper:
         if not (isinstance(mine, Running) and mine.has_leader):
             return f"this member does not serve yet: {getattr(mine, 'trouble', 'it is not there')}"
         self.restart = False
+        self.preparation.settle()
         await self._keep_users()
         if min(led, key=lambda peer: peer.node.ordinal).node == self.me:
             await self._remove_left_over(peers, cluster.members)

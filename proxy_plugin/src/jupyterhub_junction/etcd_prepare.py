@@ -7,6 +7,7 @@ anew from what is there.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import secrets
@@ -174,6 +175,12 @@ class Preparation:
             for member in members
         }
 
+    def settle(self) -> None:
+        """The member runs: its next start is an ordinary one, whoever has joined it by then."""
+        settings = json.loads(self.config.read_text()) if self.config.exists() else {}
+        if settings.pop("force-new-cluster", False):
+            self._replace(json.dumps(settings, indent=1) + "\n")
+
     def _write(self, state: str, cluster: dict[str, str], force_new: bool = False) -> None:
         text = etcd_yaml(
             self.me,
@@ -184,6 +191,9 @@ class Preparation:
             token=self._token,
             force_new=force_new,
         )
+        self._replace(text)
+
+    def _replace(self, text: str) -> None:
         self.config.parent.mkdir(parents=True, exist_ok=True)
         new = self.config.with_name(f".{self.config.name}.new")
         new.write_text(text)

@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography import x509
 
 from .store import StoreRefused
+from .user_certificate import judge_pair
 
 __all__ = ["TlsFiles"]
 
@@ -68,6 +69,21 @@ class TlsFiles:
             )
         return ""
 
+    def _what(self, error: Exception) -> str:
+        """OpenSSL's words name no file."""
+        if not isinstance(error, ssl.SSLError):
+            return f"{getattr(error, 'filename', None) or ''}: {getattr(error, 'strerror', error)}"
+        if self._cert is not None and self._key is not None:
+            names = [_named([file]) for file in (self._cert, self._key)]
+            try:
+                texts = [Path(file).read_text() for file in (self._cert, self._key)]
+            except (OSError, ValueError) as other:
+                return str(other)
+            wrong, _ = judge_pair(texts[0], texts[1], names[0], names[1])
+            if wrong:
+                return wrong
+        return f"{self.ca or self.cert} holds no PEM certificates"
+
     def context(self) -> ssl.SSLContext:
         """The context for the files as they are now.
 
@@ -86,7 +102,7 @@ class TlsFiles:
                 context.load_cert_chain(self._cert, self._key)
         except (OSError, ssl.SSLError, ValueError) as error:
             files = _named(self._files)
-            problem = f"the TLS files for etcd ({files}) cannot be used: {error}"
+            problem = f"the TLS files for etcd ({files}) cannot be used: {self._what(error)}"
             # While certificate and key are being replaced they may not fit for a moment.
             if self._context is None:
                 raise StoreRefused(problem) from None

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from .runtime import write_private
 
-__all__ = ["UserCertificate"]
+__all__ = ["UserCertificate", "judge_pair"]
 
 _SUBJECT = PublicFormat.SubjectPublicKeyInfo
 
@@ -37,7 +37,6 @@ class UserCertificate:
 
     Attributes:
         pair: certificate and key as PEM text; None before the first good one.
-        trouble: what is wrong with the files, and the mend; empty if nothing is.
     """
 
     def __init__(self, certificate: str, key: str, saved: Path | None = None) -> None:
@@ -50,6 +49,7 @@ class UserCertificate:
 
     @property
     def trouble(self) -> str:
+        """What is wrong with the files, and the mend; empty if nothing is."""
         if self._problem:
             return self._problem
         if self._expires is not None and self._expires < datetime.now(UTC):
@@ -81,7 +81,7 @@ class UserCertificate:
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or "it is no PEM text"
                 return self._refuse(f"{file} cannot be read: {why}")
-        wrong, expires = _judge(texts[0], texts[1], *self._files)
+        wrong, expires = judge_pair(texts[0], texts[1], *self._files)
         if wrong:
             return self._refuse(wrong)
         if expires < datetime.now(UTC) and self.pair is not None:
@@ -116,12 +116,12 @@ class UserCertificate:
             certificate, key = json.loads(self._saved.read_text())
         except (OSError, ValueError, TypeError):
             return False
-        wrong, expires = _judge(certificate, key, "", "")
+        wrong, expires = judge_pair(certificate, key, "", "")
         return not wrong and self._take(certificate, key, expires, keep=False)
 
 
-def _judge(certificate: str, key: str, file: str, key_file: str) -> tuple[str, datetime]:
-    """What is wrong with a pair, in words; and when it expires."""
+def judge_pair(certificate: str, key: str, file: str, key_file: str) -> tuple[str, datetime]:
+    """What is wrong with a certificate and a key, in words; and when it expires."""
     never = datetime.max.replace(tzinfo=UTC)
     try:
         first = x509.load_pem_x509_certificates(certificate.encode())[0]

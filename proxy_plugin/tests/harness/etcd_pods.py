@@ -75,6 +75,7 @@ class Pods:
         self.metrics = [ports[4 * n + 2] for n in range(most)]
         self.status = [ports[4 * n + 3] for n in range(most)]
         self.pods: dict[int, Pod] = {}
+        self._forgotten: dict[int, int] = {}
 
     #: the same words as EtcdCluster's, for replicas
     auth = True
@@ -128,7 +129,12 @@ class Pods:
     def log(self, number: int) -> str:
         """What all the programs of a member's pods said."""
         file = self.directory / f"etcd-{number}.log"
-        return file.read_text(errors="replace") if file.exists() else ""
+        said = file.read_text(errors="replace") if file.exists() else ""
+        return said[self._forgotten.get(number, 0) :]
+
+    def forget_logs(self) -> None:
+        """Let :meth:`log` begin anew."""
+        self._forgotten = {n: self._forgotten.get(n, 0) + len(self.log(n)) for n in self.pods}
 
     def store(self, user: str = "hub", **options: Any) -> EtcdStore:
         files = self.certificates
