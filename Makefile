@@ -71,7 +71,8 @@ lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd images && exec mypy --strict -p builder'
 	@$(SETUP) venv -- bash -c 'cd chart/tests && MYPYPATH=../../ci exec mypy --strict *.py'
 	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests exec mypy -p bench'
-	@folder=$$(ci/tools/build actionlint) && exec "$$folder/actionlint" .github/workflows/*.yml
+	@command -v go >/dev/null || { echo "lint: no Go to build actionlint with: see go.dev/dl" >&2; exit 1; }
+	@go -C ci/tools/actionlint tool actionlint $(CURDIR)/.github/workflows/*.yml
 
 format: ## Put the code into the form that lint asks for
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check --fix $(CODE); ruff format $(CODE)'
