@@ -555,6 +555,19 @@ async def test_a_bad_endpoint_beside_good_ones(shared: EtcdCluster) -> None:
             await store.read("")
 
 
+async def test_a_token_of_a_lost_cluster_does_not_hang_its_client(secured: EtcdCluster) -> None:
+    """etcd waits for the index in a token, which a cluster that was made anew may never reach."""
+    lost = "abcdefghijklmnop.999999999"
+    async with client(secured) as store:
+        store.gateway._token = lost
+        await store.read("")
+        store.gateway._token = lost
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await store.read("")
+        await store.read("")
+
+
 async def test_renewed_certificates_are_used(secured: EtcdCluster, tmp_path: Path) -> None:
     """A certificate of another CA is refused; the good one, put in its place, is used at once."""
     assert secured.certificates is not None

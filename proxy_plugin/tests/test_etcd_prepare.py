@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -12,6 +13,7 @@ from harness.etcd_cluster import USERS
 from harness.etcd_pods import Pods
 from harness.waiting import until
 
+from jupyterhub_junction.etcd_errors import RpcError, Transport
 from jupyterhub_junction.membership import Running
 from jupyterhub_junction.store import Delete, Put, StoreError, StoreUnavailable
 
@@ -65,6 +67,20 @@ async def keys(pods: Pods, number: int) -> set[str]:
         await store.close()
 
 
+async def change(pods: Pods, what: str, body: dict[str, Any]) -> None:
+    """Change the membership behind the keepers' backs; etcd refuses it until all are settled."""
+    async with pods.access() as access:
+
+        async def done() -> bool:
+            try:
+                await access.call(pods.nodes[0], f"/v3/cluster/member/{what}", body)
+            except (RpcError, Transport):
+                return False
+            return True
+
+        await until(done, f"a member is to be changed: {what}")
+
+
 async def test_three_at_once_found_one_cluster(shared: Pods) -> None:
     pods = shared  # its beginning
     await pods.until_whole()
@@ -115,19 +131,9 @@ async def test_a_rejoin_that_is_interrupted_is_done_again(pods: Pods) -> None:
     await write(pods, "routes/a")
     await pods.delete(2, disk=True)
     old = next(m for m in await pods.members() if m.name == "etcd-2")
-    async with pods.access() as access:
-        # as far as `prepare` may have come before its node went down
-        await access.call(pods.nodes[0], "/v3/cluster/member/remove", {"ID": str(old.id)})
-        body = {"peerURLs": [pods.nodes[2].peer_url], "isLearner": True}
-
-        async def added() -> bool:
-            try:
-                await access.call(pods.nodes[0], "/v3/cluster/member/add", body)
-            except Exception:
-                return False
-            return True
-
-        await until(added, "the member is added")
+    # as far as `prepare` may have come before its node went down
+    await change(pods, "remove", {"ID": str(old.id)})
+    await change(pods, "add", {"peerURLs": [pods.nodes[2].peer_url], "isLearner": True})
     pods.create(2)
     await pods.until_whole()
     assert await keys(pods, 2) == {"routes/a"}
@@ -136,8 +142,7 @@ async def test_a_rejoin_that_is_interrupted_is_done_again(pods: Pods) -> None:
 async def test_a_member_that_was_removed_while_it_ran_comes_back(pods: Pods) -> None:
     await write(pods, "routes/a")
     old = next(m for m in await pods.members() if m.name == "etcd-2")
-    async with pods.access() as access:
-        await access.call(pods.nodes[0], "/v3/cluster/member/remove", {"ID": str(old.id)})
+    await change(pods, "remove", {"ID": str(old.id)})
     await pods.until_whole()
     assert old.id not in {m.id for m in await pods.members()}
     assert await keys(pods, 2) == {"routes/a"}

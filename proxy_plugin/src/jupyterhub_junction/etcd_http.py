@@ -232,6 +232,12 @@ class Gateway:
             token = await self._sign_in(endpoint, None)
         try:
             return await do(_authorization(token))
+        except asyncio.CancelledError:
+            # A token names the raft index that it was given at, and etcd answers nothing at all
+            # before it has got there (auth/simple_token.go): one of a lost cluster would hang us.
+            if self._token == token:
+                self._token = None
+            raise
         except RpcError as error:
             if not error.sign_in_again:
                 raise
