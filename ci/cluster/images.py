@@ -6,18 +6,18 @@ whatever the archive is made by; a node has an image when its name leads to that
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+from .layers import OCI, REF_NAME, Layers, descriptor, named, write_archive
 from .node import Worker
 from .settings import ClusterError
-
-REF_NAME = "org.opencontainers.image.ref.name"
 
 __all__ = ["images_in", "load", "scratch"]
 
@@ -94,21 +94,40 @@ def load(workers: Iterable[Worker], archives: Iterable[Path]) -> dict[str, list[
     """
     wanted = [(archive, images_in(archive)) for archive in archives]
 
-    def one(worker: Worker) -> list[str]:
-        missing: list[str] = []
-        for archive, images in wanted:
-            lacks = [name for name, digest in images.items() if not has(worker, name, digest)]
-            if lacks:
-                worker.ctr("images", "import", "--snapshotter", "overlayfs", archive)
-                missing += lacks
-        return missing
-
     listed = list(workers)
+    missing: dict[str, list[str]] = {worker.node.name: [] for worker in listed}
     with ThreadPoolExecutor() as pool:
-        return {
-            worker.node.name: lacks
-            for worker, lacks in zip(listed, pool.map(one, listed), strict=True)
-        }
+        for archive, images in wanted:
+            lacking = list(pool.map(lambda one: lacks(one, images), listed))  # noqa: B023
+            takers = [worker for worker, names in zip(listed, lacking, strict=True) if names]
+            if takers:
+                give(takers, archive, pool)
+            for worker, names in zip(listed, lacking, strict=True):
+                missing[worker.node.name] += names
+    return missing
+
+
+def lacks(worker: Worker, images: Mapping[str, str]) -> list[str]:
+    return [name for name, digest in images.items() if not has(worker, name, digest)]
+
+
+def give(workers: list[Worker], archive: Path, pool: ThreadPoolExecutor) -> None:
+    """Import an archive into these nodes, by way of links where that can be."""
+    with tempfile.TemporaryDirectory(dir=workers[0].at.parent) as temporary:
+        with tarfile.open(archive) as tar:
+            layers = Layers(archive, Path(temporary)) if is_docker(tar) else None
+
+        def one(worker: Worker) -> None:
+            if layers:
+                with suppress(ClusterError, OSError):
+                    return layers.give(worker)
+            worker.ctr("images", "import", "--snapshotter", "overlayfs", archive)
+
+        list(pool.map(one, workers))
+
+
+def is_docker(tar: tarfile.TarFile) -> bool:
+    return "manifest.json" in tar.getnames()
 
 
 def scratch(archive: Path, name: str, files: Mapping[str, Path], entrypoint: list[str]) -> None:
@@ -120,41 +139,24 @@ def scratch(archive: Path, name: str, files: Mapping[str, Path], entrypoint: lis
             program.mode, program.size = 0o755, file.stat().st_size
             with file.open("rb") as source:
                 tar.addfile(program, source)
-    blobs: dict[str, bytes] = {}
-
-    def blob(content: bytes, kind: str) -> dict[str, object]:
-        digest = hashlib.sha256(content).hexdigest()
-        blobs[f"blobs/sha256/{digest}"] = content
-        return {
-            "mediaType": f"application/vnd.oci.image.{kind}",
-            "digest": f"sha256:{digest}",
-            "size": len(content),
+    first = descriptor(layer.getvalue(), "layer.v1.tar")
+    config = json.dumps(
+        {
+            "architecture": architecture(),
+            "os": "linux",
+            "config": {"Entrypoint": entrypoint, "User": "65534"},
+            "rootfs": {"type": "layers", "diff_ids": [first["digest"]]},
         }
-
-    first = blob(layer.getvalue(), "layer.v1.tar")
-    config = {
-        "architecture": architecture(),
-        "os": "linux",
-        "config": {"Entrypoint": entrypoint, "User": "65534"},
-        "rootfs": {"type": "layers", "diff_ids": [first["digest"]]},
-    }
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": blob(json.dumps(config).encode(), "config.v1+json"),
-        "layers": [first],
-    }
-    entry = blob(json.dumps(manifest).encode(), "manifest.v1+json")
-    notes = {"io.containerd.image.name": name, REF_NAME: name}
-    blobs["index.json"] = json.dumps(
-        {"schemaVersion": 2, "manifests": [entry | {"annotations": notes}]}
     ).encode()
-    blobs["oci-layout"] = b'{"imageLayoutVersion": "1.0.0"}'
-    with tarfile.open(archive, "w") as tar:
-        for path, content in blobs.items():
-            info = tarfile.TarInfo(path)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": f"{OCI}.manifest.v1+json",
+            "config": descriptor(config, "config.v1+json"),
+            "layers": [first],
+        }
+    ).encode()
+    write_archive(archive, [layer.getvalue(), config, manifest], [named(manifest, name)])
 
 
 def architecture() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import cgroups, network
 from .processes import environment
-from .settings import ClusterError, folder
+from .settings import GROUP, ClusterError, folder
 
 __all__ = ["check"]
 
@@ -46,5 +46,10 @@ def check() -> None:
         raise ClusterError(
             f"{folder()} is too long for sockets: name a folder of at most {LONGEST_FOLDER}"
             " characters in JUNCTION_CLUSTER_DIR"
+        )
+    if cgroups.members(GROUP) and not (folder() / "ports.json").exists():
+        raise ClusterError(
+            f"a cluster runs here already, in another folder than {folder()}: name that one in"
+            " JUNCTION_CLUSTER_DIR, or `python -m cluster down`"
         )
     network.check()
