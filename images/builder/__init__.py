@@ -2,7 +2,9 @@
 
 A layer is the upper folder of an overlay mount in which a step ran; an archive is a tar with JSON
 (an OCI layout that ``docker load`` and ``ctr images import`` take alike).  Neither needs a daemon
-nor a storage driver, and layers that images share are made, stored and unpacked once.
+nor a storage driver, and layers that images share are made, stored and unpacked once.  (Base,
+packages and Traefik from folders to an archive, one run each on a busy machine: 14 s, and 49 s with
+buildah.)
 
 * :mod:`.layers`: makes layers, and keeps them by what they were made from.
 * :mod:`.debian`, :mod:`.python`, :mod:`.steps`: what the layers hold.

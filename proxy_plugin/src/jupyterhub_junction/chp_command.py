@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise FlagRefused(
                 f"the environment has no {environment.ETCD}: set it to the URLs of etcd's members"
             )
-        if asked.arguments and os.environ.get("CONFIGPROXY_SSL_KEY_PASSPHRASE"):
+        has_key = any(word.startswith("--ssl-key=") for word in asked.arguments)
+        if has_key and os.environ.get("CONFIGPROXY_SSL_KEY_PASSPHRASE"):
             raise FlagRefused("CONFIGPROXY_SSL_KEY_PASSPHRASE: give a key without a passphrase")
         if asked.pid_file:
             Path(asked.pid_file).write_text(str(os.getpid()))
