@@ -48,3 +48,23 @@ def test_a_file_that_cannot_be_read_is_named(
 def test_a_name_that_no_key_can_hold(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*REPLICA[:-1], "--name=a/b"]) == REFUSED
     assert "replica name 'a/b' is refused" in capsys.readouterr().err
+
+
+def test_a_member_is_prepared_without_being_told_where_etcd_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It has no ``--etcd``; what it has to be told is refused by name."""
+    monkeypatch.delenv("JUNCTION_ETCD", raising=False)
+    code = main(
+        [
+            *["etcd", "prepare", "--name=etcd-0", "--members=1", "--service=etcd", "--domain=x"],
+            f"--data-dir={tmp_path / 'data'}",
+            f"--config={tmp_path / 'etcd.yaml'}",
+            f"--tls-dir={tmp_path}",
+            f"--root-password-file={tmp_path / 'none'}",
+        ]
+    )
+    assert code != 0
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert str(tmp_path) in said.strip().splitlines()[-1]

@@ -341,7 +341,8 @@ def _log(level: str, name: str) -> logging.Logger:
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Refuse what does not go together."""
     check_replica_name(options.name)
-    if not options.etcd and not environment.value("etcd"):
+    # `junction etcd` works on the members themselves
+    if options.command != "etcd" and not options.etcd and not environment.value("etcd"):
         parser.error("--etcd, or the environment's JUNCTION_ETCD, has to say where etcd is")
     if options.command == "replica":
         if bool(options.ssl_cert) != bool(options.ssl_key):
