@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Any
 
@@ -26,7 +27,7 @@ class Hub:
     def ask(self, method: str, path: str, body: Any = None, deadline: float = 30) -> Any:
         """One call; returns the JSON of the answer.  Raises OSError for what is no 2xx."""
         request = urllib.request.Request(  # noqa: S310
-            f"{self.url}/hub/api{path}",
+            f"{self.url}/hub/api{urllib.parse.quote(path)}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"token {self.token}"},
