@@ -9,10 +9,10 @@ SETUP := ci/setup
 # More arguments, for pytest or the benchmark: make test ARGS="-k browser -x"
 ARGS ?=
 # From proxy_plugin, whose settings they all follow.
-CODE := --config pyproject.toml . ../ci ../ci/setup ../loadtests
+CODE := --config pyproject.toml . ../ci ../ci/setup ../images ../loadtests
 BENCH := $(SETUP) venv etcd chp wrk nginx -- env PYTHONPATH=loadtests:proxy_plugin/tests python -m bench
 
-.PHONY: help setup demo test test-fast conformance bench bench-quick lint format clean
+.PHONY: help setup demo test test-fast conformance bench bench-quick images wheel lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,9 +41,16 @@ bench: ## Measure Junction and its peers side by side, in about 45 minutes (ARGS
 bench-quick: ## The same up to 1,000 routes, in under 10 minutes
 	@$(BENCH) --quick $(ARGS)
 
+images: ## Build the images that the cluster's tests need, as root and without a registry
+	@images/build $(ARGS)
+
+wheel: ## Build the package's wheel, for the Dockerfiles in images/
+	@images/build --wheel images/dist
+
 lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check $(CODE) && ruff format --check $(CODE) && mypy'
 	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo readme_table.py'
+	@$(SETUP) venv -- bash -c 'cd images && exec mypy --strict -p builder'
 	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests exec mypy -p bench'
 
 format: ## Put the code into the form that lint asks for
@@ -52,4 +59,4 @@ format: ## Put the code into the form that lint asks for
 clean: ## Remove what the targets left in the tree (the cache is kept: see ci/setup)
 	@find . -path ./.git -prune -o -type d \( -name __pycache__ -o -name .pytest_cache \
 		-o -name .mypy_cache -o -name .ruff_cache -o -name .hypothesis \) -print0 | xargs -0r rm -rf
-	@rm -rf build proxy_plugin/dist proxy_plugin/build
+	@rm -rf build images/dist proxy_plugin/dist proxy_plugin/build

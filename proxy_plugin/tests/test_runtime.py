@@ -54,3 +54,21 @@ def test_the_control_port_is_held_from_the_beginning(tmp_path: Path) -> None:
             other.bind((host, int(port)))
     finally:
         runtime.remove()
+
+
+def test_without_a_writable_temporary_folder_it_goes_to_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a random user on a read-only file system."""
+
+    def none() -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    runtime = Runtime(listen="127.0.0.1:0")
+    try:
+        assert runtime.folder.parent == Path("/dev/shm")
+        assert stat.S_IMODE(runtime.folder.stat().st_mode) == 0o700
+    finally:
+        runtime.remove()
+    assert not runtime.folder.exists()

@@ -30,7 +30,7 @@ from .activity_reports import ActivityReports
 from .applier import Applier
 from .changed import Changed
 from .dispatch import hub_route
-from .forwarder import ForwardedRules, Forwarder
+from .forwarder import ForwardedRules, Forwarder, Limits
 from .forwarder_thread import ForwarderThread
 from .keys import REPLICAS, ROUTES, TABLE, check_replica_name
 from .replica import Apply, Pacing, Replica
@@ -67,6 +67,7 @@ class AgentOptions:
     pacing: Pacing = field(default_factory=Pacing)
     forwarder: socket.socket | None = None
     saved: Path | None = None
+    answer_timeout: float = 0.0
 
 
 class Agent:
@@ -210,6 +211,9 @@ class Agent:
             client_ssl=client_ssl,
             # Traefik has seen to these headers
             trust_forwarded=ForwardedRules(["127.0.0.1", "::1"], "keep"),
+            limits=Limits(response_timeout=self.options.answer_timeout)
+            if self.options.answer_timeout
+            else None,
             health_path=FORWARDER_HEALTH,
             log=self.log,
         )
@@ -235,7 +239,9 @@ class Agent:
 
     def _show_error_pages(self) -> None:
         """Let the forwarder show the hub's error pages; where the hub is may have changed."""
-        if self._forwarder is not None and self.replica.info is not None:
+        if self._forwarder is not None and self.rendering.error_target:
+            self._forwarder.forwarder.error_target = self.rendering.error_target.rstrip("/")
+        elif self._forwarder is not None and self.replica.info is not None:
             hub = hub_route(self.replica.table)
             path = self.replica.info.error_path.rstrip("/")
             self._forwarder.forwarder.error_target = hub.target.rstrip("/") + path if hub else None

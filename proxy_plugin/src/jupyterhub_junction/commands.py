@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import environment
 from .agent import Agent, AgentOptions
 from .etcd import EtcdStore
 from .replica import Pacing
@@ -23,7 +24,7 @@ from .store import StoreRefused
 from .supervisor import Child, run_replica
 from .traefik import RenderOptions
 from .traefik_api import TraefikAPI
-from .traefik_static import CONTROL_ENTRYPOINT, PUBLIC_ENTRYPOINT
+from .traefik_static import CONTROL_ENTRYPOINT, PUBLIC_ENTRYPOINT, REDIRECT_ENTRYPOINT
 
 __all__ = ["REFUSED", "run_agent_command", "run_replica_command"]
 
@@ -41,7 +42,8 @@ def _password(options: argparse.Namespace) -> str | None:
 
 
 def _endpoints(options: argparse.Namespace) -> list[str]:
-    return [url.strip() for given in options.etcd for url in given.split(",") if url.strip()]
+    given = options.etcd or [environment.value("etcd")]
+    return [url for text in given for url in environment.endpoints(text)]
 
 
 def _check_files(options: argparse.Namespace) -> None:
@@ -52,6 +54,11 @@ def _check_files(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} {path} cannot be read")
 
 
+def _headers(options: argparse.Namespace) -> list[tuple[str, str]]:
+    parts = (text.partition(":") for text in options.request_header)
+    return [(name.strip(), value.strip()) for name, _, value in parts]
+
+
 async def run_agent_command(options: argparse.Namespace, log: logging.Logger) -> int:
     """The agent of a Traefik that runs already, until SIGTERM; returns the exit code."""
     _check_files(options)
@@ -59,11 +66,11 @@ async def run_agent_command(options: argparse.Namespace, log: logging.Logger) ->
     store = EtcdStore(
         _endpoints(options),
         prefix=options.etcd_prefix.rstrip("/") + "/",
-        username=options.etcd_username,
+        username=options.etcd_username or None,
         password=_password(options),
-        ca=options.etcd_ca,
-        cert=options.etcd_cert,
-        key=options.etcd_key,
+        ca=options.etcd_ca or None,
+        cert=options.etcd_cert or None,
+        key=options.etcd_key or None,
     )
 
     forwarder = None
@@ -82,6 +89,7 @@ async def run_agent_command(options: argparse.Namespace, log: logging.Logger) ->
             pacing=Pacing(options.pace_covered, options.pace_uncovered),
             forwarder=forwarder,
             saved=folder / "table.json",
+            answer_timeout=options.answer_timeout,
         ),
         RenderOptions(
             forwarder="http://{}:{}".format(*forwarder.getsockname()) if forwarder else "",
@@ -90,6 +98,9 @@ async def run_agent_command(options: argparse.Namespace, log: logging.Logger) ->
             ca=options.target_ca,
             client_certificate=options.target_cert,
             client_key=options.target_key,
+            error_target=options.error_target or "",
+            request_headers=tuple(_headers(options)),
+            answer_timeout=options.answer_timeout,
         ),
         log,
     )
@@ -98,7 +109,10 @@ async def run_agent_command(options: argparse.Namespace, log: logging.Logger) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     loop.add_signal_handler(signal.SIGUSR1, setattr, agent, "draining", True)
-    runner = await serve_status(agent, options.status)
+    health = None
+    if options.health_fd is not None:
+        health = socket.socket(fileno=options.health_fd)
+    runner = await serve_status(agent, options.status, health)
     host, port = runner.addresses[0][:2]
     (folder / "status.address").write_text(json.dumps(f"{host}:{port}"))
     try:
@@ -119,13 +133,21 @@ async def run_agent_command(options: argparse.Namespace, log: logging.Logger) ->
 
 
 def _forward(options: argparse.Namespace, names: Sequence[str]) -> list[str]:
-    """Options of this command as arguments for the agent's."""
-    arguments = []
+    """Options of this command as arguments for the agent's.
+
+    What the environment says the agent is told by it as well: other users see arguments, and a
+    private key may be among those.
+    """
+    arguments = [f"--request-header={text}" for text in options.request_header]
     for name in names:
         value = getattr(options, name)
-        if value not in (None, ""):
+        if value not in (None, "", environment.value(name)):
             arguments += [f"--{name.replace('_', '-')}={value}"]
     return arguments
+
+
+def _https_port(options: argparse.Namespace) -> int:
+    return int(options.redirect_to or options.listen.rpartition(":")[2])
 
 
 async def run_replica_command(options: argparse.Namespace, log: logging.Logger) -> int:
@@ -135,6 +157,9 @@ async def run_replica_command(options: argparse.Namespace, log: logging.Logger) 
     runtime = Runtime(
         listen=options.listen,
         also_listen=options.also_listen,
+        redirect=options.redirect or "",
+        redirect_port=_https_port(options) if options.redirect else 0,
+        health_path=options.health_path or "",
         folder=options.runtime_dir,
         certificate=options.ssl_cert,
         key=options.ssl_key,
@@ -142,6 +167,8 @@ async def run_replica_command(options: argparse.Namespace, log: logging.Logger) 
         trusted_ips=options.trust,
         grace=options.grace,
         accept_grace=options.accept_grace,
+        idle_timeout=options.idle_timeout,
+        answer_timeout=options.answer_timeout,
     )
     passed = _forward(
         options,
@@ -156,6 +183,8 @@ async def run_replica_command(options: argparse.Namespace, log: logging.Logger) 
             "target_ca",
             "target_cert",
             "target_key",
+            "error_target",
+            "answer_timeout",
             "log_level",
             "etcd_prefix",
             "etcd_username",
@@ -171,6 +200,11 @@ async def run_replica_command(options: argparse.Namespace, log: logging.Logger) 
         f"{PUBLIC_ENTRYPOINT}-{number}": address
         for number, address in enumerate(options.also_listen, 1)
     }
+    if options.redirect:
+        addresses[REDIRECT_ENTRYPOINT] = options.redirect
+    kept = [runtime.forwarder.fileno()]
+    if runtime.health is not None:
+        kept.append(runtime.health.fileno())
     api = TraefikAPI(runtime.control_url, runtime.password)
     try:
         door = await listen(
@@ -201,12 +235,13 @@ async def run_replica_command(options: argparse.Namespace, log: logging.Logger) 
             f"--forwarder-fd={runtime.forwarder.fileno()}",
             f"--certificate={runtime.certificate}",
             f"--key={runtime.key}",
+            *(f"--health-fd={number}" for number in kept[1:]),
             *(f"--etcd={url}" for url in _endpoints(options)),
             *passed,
         ],
         log,
         fatal_codes=[REFUSED],
-        pass_fds=[runtime.forwarder.fileno()],
+        pass_fds=kept,
     )
     try:
         return await run_replica(

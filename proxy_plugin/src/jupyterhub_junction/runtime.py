@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from .environment import scratch_folder
 from .sockets import free_port
 from .traefik_static import Document, control_document, static_document
 
@@ -126,11 +127,17 @@ def _bound() -> socket.socket:
     return bound
 
 
+def _url(bound: socket.socket | None) -> str:
+    return f"http://127.0.0.1:{bound.getsockname()[1]}" if bound else ""
+
+
 class Runtime:
     """The files that one Traefik is started with, in a folder of mode 0700.
 
     Args:
         listen: ``host:port`` for users; ``also_listen`` more of them.
+        redirect: ``host:port`` where plain HTTP is led to HTTPS at ``redirect_port``.
+        health_path: where users' ports answer probes; empty for nowhere.
         provider: ``rest``, or ``file`` for routes from :attr:`routes_file`.
     """
 
@@ -139,6 +146,9 @@ class Runtime:
         *,
         listen: str,
         also_listen: Sequence[str] = (),
+        redirect: str = "",
+        redirect_port: int = 0,
+        health_path: str = "",
         provider: str = "rest",
         folder: str = "",
         certificate: str = "",
@@ -147,10 +157,12 @@ class Runtime:
         trusted_ips: Sequence[str] = (),
         grace: int = 10,
         accept_grace: int = 0,
+        idle_timeout: float = 180,
+        answer_timeout: float = 0,
         log_level: str = "ERROR",
     ) -> None:
         self._own = not folder
-        self.folder = Path(folder or tempfile.mkdtemp(prefix="junction-"))
+        self.folder = Path(folder or tempfile.mkdtemp(prefix="junction-", dir=scratch_folder()))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_private(self.folder)
         self.dynamic = self.folder / "dynamic"
@@ -163,9 +175,8 @@ class Runtime:
         self.forwarder = _bound() if provider == "rest" else None
         port = self.control_socket.getsockname()[1] if self.control_socket else free_port()
         self.control = f"127.0.0.1:{port}"
-        forwarder = ""
-        if self.forwarder is not None:
-            forwarder = f"http://127.0.0.1:{self.forwarder.getsockname()[1]}"
+        #: where the agent answers what users' ports are asked at ``health_path``
+        self.health = _bound() if health_path else None
         self.password = secrets.token_urlsafe(32)
         self.tls = bool(certificate)
         if certificate:
@@ -175,11 +186,17 @@ class Runtime:
         # the password is 256 random bits, so a plain hash keeps it as safe as a slow one would
         digest = base64.b64encode(hashlib.sha1(self.password.encode()).digest())  # noqa: S324
         control = control_document(
-            f"junction:{{SHA}}{digest.decode()}", rest=provider == "rest", forwarder=forwarder
+            f"junction:{{SHA}}{digest.decode()}",
+            rest=provider == "rest",
+            forwarder=_url(self.forwarder),
+            health=_url(self.health),
+            health_path=health_path,
+            redirect_port=redirect_port,
         )
         static: Document = static_document(
             listen=listen,
             also_listen=also_listen,
+            redirect=redirect,
             control=self.control,
             control_file=str(self.dynamic),
             dynamic_file=str(self.routes_file) if provider == "file" else "",
@@ -188,6 +205,8 @@ class Runtime:
             trusted_ips=trusted_ips,
             grace=grace,
             accept_grace=accept_grace,
+            idle_timeout=idle_timeout,
+            answer_timeout=answer_timeout,
             log_level=log_level,
         )
         self.static_file = self.folder / "static.yml"
@@ -213,7 +232,7 @@ class Runtime:
 
     def remove(self) -> None:
         """Let go of the sockets, and remove the folder if it was made here."""
-        for each in (self.control_socket, self.forwarder):
+        for each in (self.control_socket, self.forwarder, self.health):
             if each is not None:
                 each.close()
         if self._own:

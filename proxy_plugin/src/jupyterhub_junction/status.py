@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 from aiohttp import web
 
@@ -11,8 +12,21 @@ from .agent import Agent
 __all__ = ["serve_status"]
 
 
-async def serve_status(agent: Agent, listen: str) -> web.AppRunner:
-    """The agent's own HTTP endpoint: probes, status and metrics."""
+async def serve_status(
+    agent: Agent, listen: str, health: socket.socket | None = None
+) -> web.AppRunner:
+    """The agent's own HTTP endpoint: probes, status and metrics.
+
+    Args:
+        listen: ``host:port``.
+        health: a bound socket on which every path says whether this replica is ready, and nothing
+            else: users may ask there.
+    """
+
+    async def ready(_: web.Request) -> web.Response:
+        if agent.not_ready:
+            return web.json_response({"status": "not ready"}, status=503)
+        return web.json_response({"status": "OK"})
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -43,8 +57,19 @@ async def serve_status(agent: Agent, listen: str) -> web.AppRunner:
     app = web.Application()
     for handler in (healthz, readyz, status, metrics):
         app.router.add_get("/" + handler.__name__, handler)
+    probed = web.Application()
+    probed.router.add_get("/{path:.*}", ready)
+    health_runner = web.AppRunner(probed, access_log=None, shutdown_timeout=1)
+
+    async def end_health(_: web.Application) -> None:
+        await health_runner.cleanup()
+
+    app.on_cleanup.append(end_health)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     host, _, port = listen.rpartition(":")
     await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+    if health is not None:
+        await health_runner.setup()
+        await web.SockSite(health_runner, health).start()
     return runner

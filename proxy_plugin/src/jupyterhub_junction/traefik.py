@@ -76,6 +76,9 @@ class RenderOptions:
         ca, client_certificate, client_key: paths of the PEM files for ``https`` targets
             (JupyterHub's internal SSL); without a CA the system's are trusted.
         error_path: path on the hub below which its error pages stand, by status.
+        error_target: URL below which error pages stand, instead of the hub's.
+        request_headers: names and values that servers get besides what clients send.
+        answer_timeout: seconds that an ``https`` server gets to begin its answer; 0: any time.
         forwarder: URL of the agent's forwarder, to which goes what matches no route; with none,
             it goes to the hub.
     """
@@ -86,6 +89,9 @@ class RenderOptions:
     client_certificate: str = ""
     client_key: str = ""
     error_path: str = "/hub/error/"
+    error_target: str = ""
+    request_headers: tuple[tuple[str, str], ...] = ()
+    answer_timeout: float = 0
     forwarder: str = ""
 
 
@@ -284,17 +290,24 @@ def render(table: RouteTable, options: RenderOptions = RenderOptions()) -> Docum
     by_host = _items(table, options, hub)
     # without entryPoints it serves those that are marked asDefault: all public ones
     root: Document = {"rule": EVERYTHING, "middlewares": ["claims"]}
-    out.middlewares["claims"] = {"headers": {"customRequestHeaders": dict.fromkeys(_CLAIMS, "")}}
+    added = {**dict.fromkeys(_CLAIMS, ""), **dict(options.request_headers)}
+    out.middlewares["claims"] = {"headers": {"customRequestHeaders": added}}
     if options.forwarder:
         out.forward()
-    if hub is not None and _is_reached(hub):
-        error_path = options.error_path
+    pages, error_path = "", options.error_path
+    if options.error_target:
+        pages, error_path = _server(options.error_target)
+        error_path += "/"
+    elif hub is not None and _is_reached(hub):
+        pages = hub.target
+    if pages:
+        service = out.service(pages)[0]
         out.middlewares["missing"] = {
             "errors": {
                 # noop@internal answers 418
                 "status": ["418"],
                 "statusRewrites": {"418": 404},
-                "service": out.service(hub.target)[0],
+                "service": service,
                 "query": error_path + "404?url={url}",
                 "errorRequestHeaders": list(_ERROR_HEADERS),
             }
@@ -304,7 +317,7 @@ def render(table: RouteTable, options: RenderOptions = RenderOptions()) -> Docum
                 # what Traefik itself answers for a dead or silent backend; CHP answers 503
                 "status": ["502", "504"],
                 "statusRewrites": {"502": 503, "504": 503},
-                "service": out.service(hub.target)[0],
+                "service": service,
                 "query": error_path + "{status}?url={url}",
                 "errorRequestHeaders": list(_ERROR_HEADERS),
             }
@@ -329,6 +342,9 @@ def _document(out: _Renderer, options: RenderOptions) -> Document:
         http["middlewares"] = out.middlewares
     if options.ca:
         transport: Document = {"rootCAs": [options.ca]}
+        if options.answer_timeout:
+            waits = {"responseHeaderTimeout": f"{options.answer_timeout:g}s"}
+            transport["forwardingTimeouts"] = waits
         if options.client_certificate:
             transport["certificates"] = [
                 {"certFile": options.client_certificate, "keyFile": options.client_key}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any
 
 from jupyterhub.proxy import Proxy
 from jupyterhub.utils import url_path_join
 from traitlets import Float, List, Unicode, default, validate
 
+from .. import environment
 from ..etcd import EtcdStore
 from ..keys import (
     ACTIVITY,
@@ -37,9 +37,9 @@ class TraefikEtcdProxy(Proxy):
 
     etcd_endpoints = List(
         Unicode(),
-        ["http://127.0.0.1:2379"],
         config=True,
-        help="URLs of etcd's members, as in ['https://etcd-0:2379']; any one that answers is used.",
+        help="URLs of etcd's members, as in ['https://etcd-0:2379']; any one that answers is used."
+        " By default the environment's JUNCTION_ETCD; and so on for the settings below.",
     )
     etcd_prefix = Unicode(
         "/junction/",
@@ -77,9 +77,34 @@ class TraefikEtcdProxy(Proxy):
     def _default_should_start(self) -> bool:
         return False
 
+    @default("etcd_endpoints")
+    def _default_etcd_endpoints(self) -> list[str]:
+        return environment.endpoints(environment.value("etcd", "http://127.0.0.1:2379"))
+
+    @default("etcd_prefix")
+    def _default_etcd_prefix(self) -> str:
+        prefix = environment.value("etcd_prefix", "/junction/")
+        return prefix if prefix.endswith("/") else prefix + "/"
+
+    @default("etcd_username")
+    def _default_etcd_username(self) -> str:
+        return environment.value("etcd_username")
+
     @default("etcd_password")
     def _default_etcd_password(self) -> str:
-        return os.environ.get("JUNCTION_ETCD_PASSWORD", "")
+        return environment.value("etcd_password")
+
+    @default("etcd_ca")
+    def _default_etcd_ca(self) -> str:
+        return environment.value("etcd_ca")
+
+    @default("etcd_cert")
+    def _default_etcd_cert(self) -> str:
+        return environment.value("etcd_cert")
+
+    @default("etcd_key")
+    def _default_etcd_key(self) -> str:
+        return environment.value("etcd_key")
 
     @validate("etcd_prefix")
     def _validate_etcd_prefix(self, proposal: Any) -> str:

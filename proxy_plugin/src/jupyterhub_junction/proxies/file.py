@@ -186,16 +186,13 @@ class TraefikFileProxy(Proxy):
     def _rendering(self) -> RenderOptions:
         assert self._runtime is not None
         files = internal_files(self.app)
-        options = (
-            {"ca": files.ca, "client_certificate": files.certificate, "client_key": files.key}
-            if files
-            else {}
-        )
         return RenderOptions(
             certificate=self._runtime.certificate,
             key=self._runtime.key,
+            ca=files.ca if files else "",
+            client_certificate=files.certificate if files else "",
+            client_key=files.key if files else "",
             error_path=url_path_join(self.hub.base_url, "error") + "/",
-            **options,
         )
 
     def _write(self, serial: int) -> None:

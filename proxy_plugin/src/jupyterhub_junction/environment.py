@@ -1,0 +1,41 @@
+"""The environment variables that say how to reach etcd, for pods that can have no files mounted.
+
+They are the defaults of the command line's flags and of ``TraefikEtcdProxy``'s settings.
+``JUNCTION_ETCD_CA``, ``_CERT`` and ``_KEY`` are paths, or the PEM text itself.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+__all__ = ["ETCD", "endpoints", "scratch_folder", "value"]
+
+#: URLs of etcd's members, with commas between them.
+ETCD = "JUNCTION_ETCD"
+
+
+def value(name: str, default: str = "") -> str:
+    """What the environment says of one setting, such as ``etcd_ca`` for ``JUNCTION_ETCD_CA``."""
+    return os.environ.get(f"JUNCTION_{name.upper()}") or default
+
+
+def endpoints(text: str) -> list[str]:
+    """URLs from a text with commas between them."""
+    return [url.strip() for url in text.split(",") if url.strip()]
+
+
+def scratch_folder() -> str:
+    """Where files for a while can go, also where all of the file system is read-only.
+
+    Raises:
+        OSError: there is no such place; the message says what to do.
+    """
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        if os.access("/dev/shm", os.W_OK | os.X_OK):  # noqa: S108 (a folder of its own is made in it)
+            return "/dev/shm"  # noqa: S108
+        raise OSError(
+            "no folder is writable, not even /dev/shm: name one with TMPDIR, or --runtime-dir"
+        ) from None
