@@ -219,13 +219,14 @@ INPROCESS = Implementation(
     features=frozenset(FEATURES) - {"hub-restart", "proxy-restart"},
     version=_version,
 )
-#: users come to CHP and to a replica, so it is as good as the worse of the two
+#: users come to CHP and to a replica, so it is as good as the worse of the two; what these do with
+#: requests stands in their own columns
 MIRROR = Implementation(
     "junction-mirror",
     start_mirror,
     features=JUNCTION_FEATURES & CHP.features,
     known={**DIFFERENCES, **CHP.known},
-    unsteady=UNSTEADY,
+    themes=frozenset({"hub"}),
     missing=lambda: CHP.missing() or _no_etcd(),
     version=_version,
 )

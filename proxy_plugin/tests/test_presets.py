@@ -1,0 +1,241 @@
+"""The presets: valid for z2jh, one at a time, and beside what admins have already."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from jupyterhub_junction.migrate.check import merge
+from jupyterhub_junction.migrate.command import migrate, rendered
+from jupyterhub_junction.migrate.presets import ONE, PRESETS, BadPreset, Names, preset
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "z2jh"
+if not SHARED.is_dir():  # a worktree stands one folder deeper
+    SHARED = ROOT.parents[1] / "shared" / "z2jh"
+
+
+@pytest.fixture(scope="module")
+def z2jh() -> jsonschema.protocols.Validator:
+    """z2jh's closed schema."""
+    file = SHARED / "values.schema.json"
+    if not file.exists():
+        pytest.skip(f"{file} is not there: z2jh's schema checks nothing")
+    return jsonschema.Draft7Validator(json.loads(file.read_text()))
+
+
+def refused(z2jh: jsonschema.protocols.Validator, values: Any) -> list[str]:
+    """Where the schema refuses values; what the chart's own values say is not missing."""
+    return [
+        ".".join(map(str, error.path))
+        for error in z2jh.iter_errors(values)
+        if error.validator != "required" or "extraFiles" in error.path
+    ]
+
+
+OWN: dict[str, dict[str, Any]] = {
+    "none": {},
+    "maps": {
+        "hub": {"extraEnv": {"A": "b"}, "extraConfig": {"x": "1"}, "labels": {"a": "b"}},
+        "proxy": {"chp": {"extraEnv": {"C": {"value": "d"}}, "resources": {"limits": {}}}},
+    },
+    "lists": {
+        "hub": {"extraEnv": [{"name": "A", "value": "b"}], "extraVolumes": [{"name": "v"}]},
+        "proxy": {
+            "chp": {
+                "extraEnv": [{"name": "C", "value": "d"}],
+                "extraCommandLineFlags": ["--timeout=3000", "--log-level={{ .Values.x }}"],
+                "extraPodSpec": {"initContainers": [{"name": "mine", "image": "mine:1"}]},
+            }
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("own", OWN)
+@pytest.mark.parametrize("name", PRESETS)
+def test_z2jhs_schema_takes_a_preset_beside_an_admins_values(
+    z2jh: jsonschema.protocols.Validator, name: str, own: str
+) -> None:
+    values = merge([OWN[own], preset(name, own=OWN[own])])
+    assert refused(z2jh, values) == []
+    assert refused(z2jh, values | {"hubb": 1}), "the schema is closed"
+
+
+@pytest.mark.parametrize(("one", "two"), itertools.permutations(PRESETS, 2))
+def test_two_presets_at_once_are_refused_by_a_key_that_says_why(
+    z2jh: jsonschema.protocols.Validator, one: str, two: str
+) -> None:
+    assert refused(z2jh, merge([preset(one), preset(two)])) == [f"hub.extraFiles.{ONE}"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_files_are_what_the_command_writes(name: str, tmp_path: Path) -> None:
+    assert migrate(["presets", "-o", str(tmp_path)]) == 0
+    made = (tmp_path / f"{name}.yaml").read_text()
+    file = ROOT / "chart" / "presets" / f"{name}.yaml"
+    assert file.read_text() == made, "junction migrate presets -o chart/presets writes it anew"
+    assert yaml.safe_load(made) == preset(name)
+
+
+def test_prepare_leaves_chps_pod_as_it_is() -> None:
+    assert preset("prepare")["proxy"] == {"chp": {"pdb": {"enabled": False}}}
+
+
+def environment(values: Any) -> dict[str, Any]:
+    if isinstance(values, list):
+        return {one["name"]: one for one in values}
+    return dict(values)
+
+
+@pytest.mark.parametrize("own", ["maps", "lists"])
+@pytest.mark.parametrize("name", PRESETS)
+def test_nothing_of_the_admins_is_lost(name: str, own: str) -> None:
+    values = merge([OWN[own], preset(name, own=OWN[own])])
+    hub, chp = values["hub"], values["proxy"]["chp"]
+    assert {"A", "JUNCTION_ETCD"} <= environment(hub["extraEnv"]).keys()
+    assert "C" in environment(chp["extraEnv"])
+    if own == "lists":
+        assert hub["extraVolumes"] == [{"name": "v"}]
+        flags = OWN["lists"]["proxy"]["chp"]["extraCommandLineFlags"]
+        assert chp["extraCommandLineFlags"][: len(flags)] == flags
+        containers = [one["name"] for one in chp["extraPodSpec"]["initContainers"]]
+        assert containers == (["mine", "junction-fill"] if name == "rollback" else ["mine"])
+
+
+def test_names_come_from_one_place() -> None:
+    names = Names.of_release("east", z2jh="hub9", hub_image="mine/hub:3")
+    text = json.dumps([preset(name, names) for name in PRESETS])
+    assert "east-junction-etcd-access" in text
+    assert '"junction-etcd' not in text
+    assert '"name": "hub9-hub"' in text
+    assert "mine/hub" in text
+    assert Names.of_release("my-junction").junction == "my-junction"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--hub-image", "hub"], "image 'hub' has no tag: write NAME:TAG"),
+        (["--hub-image", "host:5000/hub"], "has no tag"),
+        (["-f", "FILE"], "--insecure has no counterpart"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("proxy: {chp: {extraCommandLineFlags: [--insecure]}}")
+    words = [str(file) if word == "FILE" else word for word in words]
+    assert migrate(["presets", "-o", str(tmp_path), *words]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["own.yaml"], "nothing is written"
+
+
+def test_trusted_addresses_reach_z2jhs_proxy(tmp_path: Path) -> None:
+    trust = ["--trust", "10.0.0.0/8", "--trust", "192.168.1.4"]
+    assert migrate(["presets", "-o", str(tmp_path), *trust]) == 0
+    values = yaml.safe_load((tmp_path / "takeover.yaml").read_text())
+    assert values["proxy"]["chp"]["extraEnv"]["JUNCTION_TRUST"] == "10.0.0.0/8,192.168.1.4/32"
+    listed = preset("takeover", own=OWN["lists"], trust=["10.0.0.0/8"])
+    assert listed["proxy"]["chp"]["extraEnv"][-1]["name"] == "JUNCTION_TRUST"
+
+
+def test_a_flag_refused_by_a_replica_is_refused_here() -> None:
+    own = {"proxy": {"chp": {"extraCommandLineFlags": ["--no-such-flag"]}}}
+    with pytest.raises(BadPreset, match=r"extraCommandLineFlags: --no-such-flag is no flag"):
+        preset("takeover", own=own)
+
+
+# --- rendered by helm ------------------------------------------------------------------------
+
+CHART = {
+    "Chart.yaml": "apiVersion: v2\nname: jupyterhub\nversion: {version}\n",
+    "templates/proxy.yaml": """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: proxy}}
+spec:
+  template:
+    spec:
+      containers:
+      - name: chp
+        image: {{{{ .Values.proxy.chp.image.name }}}}:{{{{ .Values.proxy.chp.image.tag }}}}
+        args:
+        {{{{- range .Values.proxy.chp.extraCommandLineFlags }}}}
+        - {{{{ tpl . $ }}}}
+        {{{{- end }}}}
+""",
+}
+
+
+def chart(folder: Path, version: str) -> Path:
+    """As much of z2jh's chart as renders its flags; with its schema where there is one."""
+    for name, text in CHART.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text.format(version=version))
+    (folder / "values.yaml").write_text("proxy: {chp: {image: {name: chp, tag: '5'}}}\n")
+    if (SHARED / "values.schema.json").exists():
+        schema = json.loads((SHARED / "values.schema.json").read_text())
+        schema.pop("required", None)
+        (folder / "values.schema.json").write_text(json.dumps(schema))
+    return folder
+
+
+def helm(*words: str) -> subprocess.CompletedProcess[str]:
+    program = os.environ.get("JUNCTION_HELM") or shutil.which("helm")
+    if program is None:
+        pytest.skip("helm is not on PATH, and JUNCTION_HELM does not name it")
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": "/dev/null"}
+    return subprocess.run(
+        [program, *words], capture_output=True, text=True, env=environment, timeout=60
+    )
+
+
+def template(folder: Path, *names: str, version: str = "4.4.0") -> subprocess.CompletedProcess[str]:
+    files = []
+    for name in names:
+        file = folder / f"{name}.yaml"
+        file.write_text(rendered(name, preset(name)))
+        files += ["-f", str(file)]
+    return helm("template", "hub", str(chart(folder / "z2jh", version)), *files)
+
+
+def test_the_guard_renders_to_a_flag_that_a_replica_takes(tmp_path: Path) -> None:
+    from jupyterhub_junction.chp_flags import translate
+
+    done = template(tmp_path, "takeover")
+    assert done.returncode == 0, done.stderr
+    [container] = yaml.safe_load(done.stdout)["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["--storage-backend=etcd"]
+    translate(container["args"])
+
+
+@pytest.mark.parametrize("version", ["3.3.8", "4.4.0", "0.0.1-set.by.chartpress", "4.4.1-0.dev"])
+def test_an_old_z2jh_is_refused(tmp_path: Path, version: str) -> None:
+    done = template(tmp_path, "takeover", version=version)
+    if version == "3.3.8":
+        assert done.returncode
+        assert "Junction needs z2jh 4.0.0 or later, this is 3.3.8" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+
+
+def test_helm_refuses_two_presets_by_their_key(tmp_path: Path) -> None:
+    if not (SHARED / "values.schema.json").exists():
+        pytest.skip("z2jh's schema is not there")
+    done = template(tmp_path, "prepare", "takeover")
+    assert done.returncode
+    assert ONE in done.stderr
