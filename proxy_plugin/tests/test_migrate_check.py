@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from harness.z2jh import z2jh_schema
 
 from jupyterhub_junction.migrate.check import check, merge
 from jupyterhub_junction.migrate.command import migrate
@@ -97,7 +98,9 @@ def test_a_list_that_helm_drops_is_found() -> None:
     # a list beside the map of a preset is lost as well
     third = {"hub": {"extraEnv": {"X": "y"}}}
     lost = check([("own", {"hub": {"extraEnv": [{"name": "A"}]}}), ("preset", third)])
-    assert [(one.path, one.fate) for one in lost if one.fate != "same"] == [("hub.extraEnv", "step")]
+    assert [(one.path, one.fate) for one in lost if one.fate != "same"] == [
+        ("hub.extraEnv", "step")
+    ]
 
 
 def test_values_are_merged_as_helm_does() -> None:
@@ -175,17 +178,7 @@ def test_the_presets_themselves_pass(name: str) -> None:
 
 
 def test_every_key_of_z2jh_has_a_row() -> None:
-    file = next(
-        (
-            path
-            for above in (ROOT.parent, ROOT.parents[1])
-            if (path := above / "shared" / "z2jh" / "values.schema.json").exists()
-        ),
-        None,
-    )
-    if file is None:
-        pytest.skip("../shared/z2jh/values.schema.json is not there: no key is looked up")
-    schema = json.loads(file.read_text())["properties"]
+    schema = z2jh_schema()["properties"]
     paths = {option.path for option in OPTIONS}
     wanted = set(schema)
     wanted |= {f"hub.{key}" for key in schema["hub"]["properties"]}

@@ -13,24 +13,19 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from harness.z2jh import z2jh_schema
 
 from jupyterhub_junction.migrate.check import merge
 from jupyterhub_junction.migrate.command import migrate, rendered
 from jupyterhub_junction.migrate.presets import ONE, PRESETS, BadPreset, Names, preset
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared" / "z2jh"
-if not SHARED.is_dir():  # a worktree stands one folder deeper
-    SHARED = ROOT.parents[1] / "shared" / "z2jh"
 
 
 @pytest.fixture(scope="module")
 def z2jh() -> jsonschema.protocols.Validator:
     """z2jh's closed schema."""
-    file = SHARED / "values.schema.json"
-    if not file.exists():
-        pytest.skip(f"{file} is not there: z2jh's schema checks nothing")
-    return jsonschema.Draft7Validator(json.loads(file.read_text()))
+    return jsonschema.Draft7Validator(z2jh_schema())
 
 
 def refused(z2jh: jsonschema.protocols.Validator, values: Any) -> list[str]:
@@ -71,7 +66,7 @@ def test_z2jhs_schema_takes_a_preset_beside_an_admins_values(
     assert refused(z2jh, values | {"hubb": 1}), "the schema is closed"
 
 
-@pytest.mark.parametrize(("one", "two"), itertools.permutations(PRESETS, 2))
+@pytest.mark.parametrize(("one", "two"), list(itertools.permutations(PRESETS, 2)))
 def test_two_presets_at_once_are_refused_by_a_key_that_says_why(
     z2jh: jsonschema.protocols.Validator, one: str, two: str
 ) -> None:
@@ -180,15 +175,14 @@ spec:
 }
 
 
-def chart(folder: Path, version: str) -> Path:
-    """As much of z2jh's chart as renders its flags; with its schema where there is one."""
+def chart(folder: Path, version: str, schema: Any = None) -> Path:
+    """As much of z2jh's chart as renders its flags."""
     for name, text in CHART.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text.format(version=version))
     (folder / "values.yaml").write_text("proxy: {chp: {image: {name: chp, tag: '5'}}}\n")
-    if (SHARED / "values.schema.json").exists():
-        schema = json.loads((SHARED / "values.schema.json").read_text())
+    if schema is not None:
         schema.pop("required", None)
         (folder / "values.schema.json").write_text(json.dumps(schema))
     return folder
@@ -204,13 +198,15 @@ def helm(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def template(folder: Path, *names: str, version: str = "4.4.0") -> subprocess.CompletedProcess[str]:
+def template(
+    folder: Path, *names: str, version: str = "4.4.0", schema: Any = None
+) -> subprocess.CompletedProcess[str]:
     files = []
     for name in names:
         file = folder / f"{name}.yaml"
         file.write_text(rendered(name, preset(name)))
         files += ["-f", str(file)]
-    return helm("template", "hub", str(chart(folder / "z2jh", version)), *files)
+    return helm("template", "hub", str(chart(folder / "z2jh", version, schema)), *files)
 
 
 def test_the_guard_renders_to_a_flag_that_a_replica_takes(tmp_path: Path) -> None:
@@ -234,8 +230,6 @@ def test_an_old_z2jh_is_refused(tmp_path: Path, version: str) -> None:
 
 
 def test_helm_refuses_two_presets_by_their_key(tmp_path: Path) -> None:
-    if not (SHARED / "values.schema.json").exists():
-        pytest.skip("z2jh's schema is not there")
-    done = template(tmp_path, "prepare", "takeover")
+    done = template(tmp_path, "prepare", "takeover", schema=z2jh_schema())
     assert done.returncode
     assert ONE in done.stderr
