@@ -22,6 +22,8 @@ from harness.waiting import SOON, until
 from jupyterhub.proxy import ConfigurableHTTPProxy
 
 from jupyterhub_junction.keys import TABLE
+from jupyterhub_junction.migrate.fill import MARK, Fill
+from jupyterhub_junction.migrate.fill import Chp as ChpApi
 from jupyterhub_junction.proxies.etcd import TraefikEtcdProxy
 from jupyterhub_junction.proxies.mirror import IN_STEP, MirroredProxy
 from jupyterhub_junction.sockets import free_ports
@@ -365,6 +367,39 @@ async def test_many_routes_at_once_and_a_new_hub(world: World) -> None:
     assert len(await world.proxy.get_all_routes()) == 301
     await world.proxy.check_routes(world.users, {})
     assert await world.alike(*names)
+
+
+async def test_the_way_back_a_new_chp_is_filled_from_etcd_and_again_when_it_dies(
+    world: World,
+) -> None:
+    await world.start("etcd")
+    names = [f"u{number}" for number in range(50)]
+    await asyncio.gather(*(world.add(name) for name in names))
+    await world.proxy.stop()  # the hub is on its way, too
+    await world.empty_chp()
+    store, chp = world.cluster.store(), ChpApi(world.chp.api_url, TOKEN)
+    fill = Fill(store, chp, logging.getLogger("test.fill"))
+    task = asyncio.create_task(fill.run())
+    try:
+        await until(lambda: fill.ready, deadline=SOON)
+        assert set(await world.in_chp()) == {MARK, "/", *(f"/user/{name}" for name in names)}
+        world.proxy = world.hub(serving="etcd")
+        routes = await world.proxy.get_all_routes()
+        assert len(routes) == 51, "the hub sees its own only"
+        await world.proxy.check_routes(world.users, {})
+        await world.add("zoe")
+        await world.delete("u0")
+        world.chp.kill()
+        await until(lambda: not fill.ready, deadline=SOON)
+        await world.chp.start()
+        await until(lambda: fill.ready, deadline=SOON)
+        wanted = {MARK, "/", "/user/zoe", *(f"/user/{name}" for name in names[1:])}
+        assert set(await world.in_chp()) == wanted
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await chp.close()
+        await store.close()
 
 
 async def test_chp_without_its_token_is_refused_with_a_clear_line(world: World) -> None:
