@@ -147,6 +147,20 @@ def test_trusted_addresses_reach_z2jhs_proxy(tmp_path: Path) -> None:
     assert listed["proxy"]["chp"]["extraEnv"][-1]["name"] == "JUNCTION_TRUST"
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_etcd_may_be_reached_where_private_addresses_may_not(name: str) -> None:
+    rule = {"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}]}
+    closed = {"egressAllowRules": {"privateIPs": False}, "egress": [rule]}
+    own: dict[str, Any] = {"hub": {"networkPolicy": closed}, "proxy": {"chp": {}}}
+    values = preset(name, own=own)
+    first, etcd = values["hub"]["networkPolicy"]["egress"]
+    assert first == rule
+    assert etcd["ports"] == [{"port": 2379, "protocol": "TCP"}]
+    assert "networkPolicy" not in values["proxy"]["chp"]
+    own["proxy"]["chp"]["networkPolicy"] = closed
+    assert ("networkPolicy" in preset(name, own=own)["proxy"]["chp"]) == (name != "prepare")
+
+
 def test_a_flag_refused_by_a_replica_is_refused_here() -> None:
     own = {"proxy": {"chp": {"extraCommandLineFlags": ["--no-such-flag"]}}}
     with pytest.raises(BadPreset, match=r"extraCommandLineFlags: --no-such-flag is no flag"):

@@ -63,9 +63,10 @@ _TRUST = (
     " anyone"
 )
 _OURS = "for the z2jh proxy's own pod as it is; for the other replicas set Junction's"
-_POLICY = (
-    "z2jh's policy goes on to apply to all replicas; Junction's chart adds what they and the hub"
-    " need for etcd"
+_POLICY = "all private addresses may be reached, and so may etcd"
+_CLOSED = (
+    "let it reach etcd: `junction migrate presets -f` adds that to your `networkPolicy.egress`; for"
+    " an etcd of your own, add it yourself"
 )
 _LIST = (
     "`junction migrate presets -f` keeps your entries: helm would replace this list by the preset's"
@@ -116,6 +117,11 @@ def _is(*wanted: Any) -> Callable[[Any], bool]:
 
 def _enabled_is(wanted: bool) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, Mapping) and value.get("enabled") is wanted
+
+
+def _no_private(value: Any) -> bool:
+    rules = value.get("egressAllowRules") if isinstance(value, Mapping) else None
+    return isinstance(rules, Mapping) and rules.get("privateIPs") is False
 
 
 def _is_list(value: Any) -> bool:
@@ -180,6 +186,8 @@ OPTIONS: tuple[Option, ...] = (
         " that of rollback", "map", "with initContainers", _has_containers,
     ),
     Option("proxy.chp.extraPodSpec", "same", "of the z2jh proxy's own pod", "map"),
+    Option("proxy.chp.networkPolicy", "step", _CLOSED, "map", "without private addresses",
+           _no_private),
     Option("proxy.chp.networkPolicy", "same", _POLICY, "map"),
     Option("proxy.chp.livenessProbe", "same", "replicas answer it", "map"),
     Option("proxy.chp.readinessProbe", "step",
@@ -238,6 +246,7 @@ OPTIONS: tuple[Option, ...] = (
         "it runs after the presets' settings and would win: take proxy_class out of it", "map",
         "one that sets proxy_class", _mentions("proxy_class"),
     ),
+    Option("hub.networkPolicy", "step", _CLOSED, "map", "without private addresses", _no_private),
     Option("hub.networkPolicy", "same", _POLICY, "map"),
     Option("hub.command", "same", _HUB, "list"),
     Option("hub.args", "same", _HUB, "list"),

@@ -107,6 +107,21 @@ def _at(values: Mapping[str, Any], path: str) -> Any:
     return found
 
 
+def _policy(own: Values, path: str) -> Values:
+    """Leave to reach etcd, where an admin's policies do not give it: by default z2jh's do, as all
+    private addresses may be reached.  Only then, as it is one more list that helm replaces.
+    """
+    policy = _at(own, f"{path}.networkPolicy")
+    if _at(own, f"{path}.networkPolicy.egressAllowRules.privateIPs") is not False:
+        return {}
+    labels = {"app.kubernetes.io/name": "junction", "app.kubernetes.io/component": "etcd"}
+    etcd = {
+        "to": [{"podSelector": {"matchLabels": labels}}],
+        "ports": [{"port": 2379, "protocol": "TCP"}],
+    }
+    return {"networkPolicy": {"egress": [*(policy.get("egress") or []), etcd]}}
+
+
 def _hub(names: Names, own: Values, config: Values, once: Values, *, optional: bool) -> Values:
     access = _access(f"{names.junction}-etcd-hub-access", optional=optional)
     return {
@@ -115,6 +130,7 @@ def _hub(names: Names, own: Values, config: Values, once: Values, *, optional: b
         "extraEnv": _with_own(access, _at(own, "hub.extraEnv")),
         "config": config,
         "extraFiles": {ONE: {"mountPath": "/etc/junction/preset.yaml", **once}},
+        **_policy(own, "hub"),
     }
 
 
@@ -143,6 +159,7 @@ def _takeover(names: Names, own: Values) -> Values:
                 "extraEnv": _with_own(access, _at(own, "proxy.chp.extraEnv")),
                 "extraCommandLineFlags": [*_flags(own), _guard(names)],
                 "pdb": {"enabled": False},
+                **_policy(own, "proxy.chp"),
             },
         },
     }
@@ -246,6 +263,7 @@ def _rollback(names: Names, own: Values) -> Values:
             "labels": dict(_LABEL),
             "chp": {
                 "pdb": {"enabled": False},
+                **_policy(own, "proxy.chp"),
                 "extraPodSpec": {"initContainers": [*mine, sidecar]},
             },
         },
