@@ -9,10 +9,10 @@ SETUP := ci/setup
 # More arguments, for pytest or the benchmark: make test ARGS="-k browser -x"
 ARGS ?=
 # From proxy_plugin, whose settings they all follow.
-CODE := --config pyproject.toml . ../ci ../ci/setup ../images ../loadtests
+CODE := --config pyproject.toml . ../ci ../ci/setup ../chart ../images ../loadtests
 BENCH := $(SETUP) venv etcd chp wrk nginx -- env PYTHONPATH=loadtests:proxy_plugin/tests python -m bench
 
-.PHONY: help setup demo test test-fast conformance bench bench-quick images wheel lint format clean
+.PHONY: help setup demo test test-images test-fast conformance bench bench-quick chart-docs images wheel lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -26,8 +26,12 @@ demo: ## Run JupyterHub behind two replicas and three etcd members, with a live 
 test: ## Run every test, the browser's included
 	@$(SETUP) -- bash -c 'cd proxy_plugin && exec pytest $(ARGS)'
 
-test-fast: ## Run the tests that need no other program
-	@$(SETUP) venv -- bash -c 'cd proxy_plugin && exec pytest -m "not needs_programs" $(ARGS)'
+test-fast: ## Run the tests that need no other program than helm
+	@$(SETUP) venv helm -- bash -c 'cd proxy_plugin && exec pytest -m "not needs_programs" $(ARGS)'
+
+test-images: ## Run the images as any user on a read-only root (as root, with runc)
+	@$(SETUP) venv etcd images -- bash -c 'cd proxy_plugin && exec pytest -c pyproject.toml \
+		--rootdir . -o pythonpath="tests ../images/tests" ../images/tests $(ARGS)'
 
 conformance: ## Run the common suite on every proxy: to build/conformance, and in short to README.md
 	@$(SETUP) venv etcd chp -- bash -c 'cd proxy_plugin && pytest \
@@ -41,6 +45,9 @@ bench: ## Measure Junction and its peers side by side, in about 45 minutes (ARGS
 bench-quick: ## The same up to 1,000 routes, in under 10 minutes
 	@$(BENCH) --quick $(ARGS)
 
+chart-docs: ## Write the chart's schema and the table of its values, from the comments in values.yaml
+	@$(SETUP) venv -- python ci/chart_docs.py chart/junction
+
 images: ## Build the images that the cluster's tests need, as root and without a registry
 	@images/build $(ARGS)
 
@@ -49,9 +56,11 @@ wheel: ## Build the package's wheel, for the Dockerfiles in images/
 
 lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check $(CODE) && ruff format --check $(CODE) && mypy'
-	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo readme_table.py'
+	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo readme_table.py chart_docs.py'
 	@$(SETUP) venv -- bash -c 'cd images && exec mypy --strict -p builder'
+	@$(SETUP) venv -- bash -c 'cd chart/tests && MYPYPATH=../../ci exec mypy --strict *.py'
 	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests exec mypy -p bench'
+	@folder=$$(ci/tools/build actionlint) && exec "$$folder/actionlint" .github/workflows/*.yml
 
 format: ## Put the code into the form that lint asks for
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check --fix $(CODE); ruff format $(CODE)'

@@ -61,6 +61,7 @@ _SERVER: dict[str, Any] = {
     "Labels": {"org.opencontainers.image.title": "JupyterLab for tests"},
 }
 _CHP: dict[str, Any] = {
+    "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"],
     "User": "65534",
     "ExposedPorts": {"8000/tcp": {}, "8001/tcp": {}},
     "Entrypoint": ["/usr/local/bin/configurable-http-proxy"],

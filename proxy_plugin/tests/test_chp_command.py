@@ -139,6 +139,10 @@ async def server() -> AsyncIterator[str]:
         yield url
 
 
+def command_line(replica: Replica) -> bytes:
+    return Path(f"/proc/{replica.child('agent')}/cmdline").read_bytes()
+
+
 async def test_as_z2jh_starts_it_it_is_a_replica(pod: Pod) -> None:
     """Not ready without a table; then it serves, and goes on while etcd is away."""
     replica = pod.start()
@@ -164,8 +168,7 @@ async def test_as_z2jh_starts_it_it_is_a_replica(pod: Pod) -> None:
         assert await says_ok()
         assert await pod.get(f"{replica.url}/user/zoe/x") == (200, "server -")
     assert "no effect here: --api-ip, --api-port (there is no REST API" in replica.log.read_text()
-    command = Path(f"/proc/{replica.child('agent')}/cmdline").read_bytes()
-    assert b"PRIVATE KEY" not in command, "everybody may read arguments"
+    assert b"PRIVATE KEY" not in command_line(replica), "everybody may read arguments"
 
 
 async def test_with_tls_it_redirects_what_comes_without(pod: Pod) -> None:

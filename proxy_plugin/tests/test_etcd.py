@@ -250,13 +250,36 @@ async def test_a_stopped_member_is_passed_over(tmp_path: Path) -> None:
 
 async def test_a_watch_on_a_stopped_member_ends(tmp_path: Path) -> None:
     async with EtcdCluster(tmp_path, members=1) as cluster, client(cluster, silence=1.0) as store:
-        async with aclosing(store.watch("routes/", revision=1)) as watch:
+        revision = (await store.write([Put("routes/a", b"")])).revision
+        async with aclosing(store.watch("routes/", revision=revision + 1)) as watch:
             await anext(watch)
             cluster.pause(0)
             with pytest.raises(StoreUnavailable, match="silent for 1 s"):
                 async with asyncio.timeout(CLUSTER):
                     await anext(watch)
         cluster.resume(0)
+
+
+async def test_a_watch_on_a_store_that_holds_nothing_yet_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """etcd answers no progress request before its first write."""
+    async with EtcdCluster(tmp_path, members=1) as cluster, client(cluster, silence=0.3) as store:
+        current, looks = store._current_revision, asyncio.Semaphore(0)
+
+        async def look() -> int:
+            looks.release()
+            return await current()
+
+        monkeypatch.setattr(store, "_current_revision", look)
+        async with aclosing(store.watch("routes/", revision=2)) as watch:
+            await anext(watch)
+            following = asyncio.ensure_future(anext(watch))
+            async with asyncio.timeout(CLUSTER):
+                for _ in range(2):  # silent for that long, twice
+                    await looks.acquire()
+                await store.write([Put("routes/a", b"")])
+                assert [event.key for event in (await following).events] == ["routes/a"]
 
 
 async def test_a_watch_on_a_member_without_a_leader_ends(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_without_a_writable_temporary_folder_it_goes_to_memory(
     monkeypatch.setattr("tempfile.gettempdir", none)
     runtime = Runtime(listen="127.0.0.1:0")
     try:
-        assert runtime.folder.parent == Path("/dev/shm")
+        assert runtime.folder.parent == Path("/dev/shm")  # noqa: S108
         assert stat.S_IMODE(runtime.folder.stat().st_mode) == 0o700
     finally:
         runtime.remove()

@@ -22,7 +22,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import __version__
@@ -38,8 +38,12 @@ from .saved_table import SavedTable
 from .store import Compacted, Put, Snapshot, Store, StoreError, StoreRefused, StoreUnavailable
 from .traefik import FORWARDER_HEALTH, RenderOptions
 from .traefik_api import TraefikAPI
+from .user_certificate import UserCertificate
 
 __all__ = ["Agent", "AgentOptions"]
+
+#: seconds between two looks at the files of the users' certificate
+_LOOK = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class AgentOptions:
         pacing: how long changes wait for an apply.
         forwarder: a socket bound to loopback for the forwarder; None for no forwarder.
         saved: file for the last complete table; None keeps none.
+        certificate: of users' connections, followed as its files change; None: ``rendering``'s.
     """
 
     name: str
@@ -67,6 +72,7 @@ class AgentOptions:
     pacing: Pacing = field(default_factory=Pacing)
     forwarder: socket.socket | None = None
     saved: Path | None = None
+    certificate: UserCertificate | None = None
     answer_timeout: float = 0.0
 
 
@@ -151,8 +157,18 @@ class Agent:
             "apply_seconds": round(self.applier.apply_seconds, 3),
             "forwarder_connections": self.forwarder_connections,
             "routes": len(replica.table),
+            "warning": self.warning,
+            "certificate_expires": self.options.certificate.expires
+            if self.options.certificate
+            else "",
             "bad_keys": dict(sorted(replica.bad.items())[:100]),
         }
+
+    @property
+    def warning(self) -> str:
+        """What has to be mended although all goes on for now; empty if nothing has."""
+        shown = self.options.certificate.trouble if self.options.certificate else ""
+        return "; ".join(filter(None, [shown, self.store.warning]))
 
     @property
     def forwarder_connections(self) -> int:
@@ -183,11 +199,29 @@ class Agent:
                     group.create_task(self._forward(self._forwarder))
                 if self._saved is not None:
                     group.create_task(self._saved.keep(self.replica, self._changed))
+                group.create_task(self._follow_certificate())
                 if self.options.activity:
                     group.create_task(activity.run())
         finally:
             if self._forwarder is not None:
                 await self._forwarder.stop()
+
+    async def _follow_certificate(self) -> None:
+        """Give Traefik the users' certificate when its files change; say what needs a mend."""
+        certificate, said = self.options.certificate, ""
+        while True:
+            # Traefik reads a certificate only with a new document
+            if certificate is not None and await asyncio.to_thread(certificate.look):
+                assert certificate.pair is not None
+                shown, key = certificate.pair
+                self.applier.rendering = replace(self.applier.rendering, certificate=shown, key=key)
+                self.replica.renew()
+                self._changed.notify()
+                self.log.info("users get the certificate that ends on %s", certificate.expires)
+            if self.warning and self.warning != said:
+                self.log.warning("%s", self.warning)
+            said = self.warning
+            await asyncio.sleep(_LOOK)
 
     def _serves(self) -> bool:
         """Whether Traefik is loaded, and so there is something to claim."""

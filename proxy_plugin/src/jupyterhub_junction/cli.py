@@ -1,4 +1,4 @@
-"""The ``junction`` command: one replica, or its agent alone."""
+"""The ``junction`` command: one replica, its agent alone, or the upkeep of an etcd member."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from . import __version__, environment, loops
-from .commands import REFUSED, run_agent_command, run_replica_command
+from .check import CheckFailed
+from .commands import REFUSED, run_agent_command, run_check_command, run_replica_command
+from .etcd_commands import add_etcd_command, run_etcd_command
+from .etcd_prepare import PrepareFailed
 from .keys import check_replica_name
 from .replica import Pacing
 from .runtime import TraefikMissing
@@ -298,6 +301,37 @@ def _parser() -> argparse.ArgumentParser:
     agent.add_argument("--key", metavar="FILE", default="", help="its key")
     _replica_arguments(agent)
     _etcd_arguments(agent)
+
+    add_etcd_command(commands)
+
+    checker = commands.add_parser(
+        "check", help="add a route, fetch it through every replica, and delete it again"
+    )
+    checker.add_argument(
+        "--replicas",
+        metavar="HOST:PORT",
+        required=True,
+        help="of all replicas: each address of HOST is tried; https://HOST:PORT for TLS",
+    )
+    checker.add_argument(
+        "--serve",
+        metavar="HOST:PORT",
+        type=_address,
+        required=True,
+        help="where the replicas reach this process, which serves what the route leads to",
+    )
+    checker.add_argument(
+        "--url",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="one more base URL to try, such as the users'; may be given again",
+    )
+    checker.add_argument(
+        "--log-level", default="WARNING", choices=["DEBUG", "INFO", "WARNING", "ERROR"]
+    )
+    checker.set_defaults(name="check")
+    _etcd_arguments(checker)
     return parser
 
 
@@ -353,8 +387,18 @@ def run(
             if options.command == "replica":
                 # not on uvloop, whose children do not keep all the sockets that they are handed
                 return asyncio.run(run_replica_command(options, log))
+            if options.command == "check":
+                return asyncio.run(run_check_command(options, log))
+            if options.command == "etcd":
+                return asyncio.run(run_etcd_command(options, log))
             return loops.run(run_agent_command(options, log))
         return 130
+    except CheckFailed as error:
+        print(f"junction check: {error}", file=sys.stderr)
+        return 1
+    except PrepareFailed as error:
+        print(f"junction etcd prepare: {error}", file=sys.stderr)
+        return 1
     except (TraefikMissing, StoreRefused, ValueError, OSError) as error:
         print(f"{program or f'junction {options.command}'}: {error}", file=sys.stderr)
         # an agent's trouble may pass (no room on the disk, say), and its Traefik serves on

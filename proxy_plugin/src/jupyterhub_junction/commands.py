@@ -15,7 +15,9 @@ from pathlib import Path
 
 from . import environment
 from .agent import Agent, AgentOptions
+from .check import check
 from .etcd import EtcdStore
+from .etcd_http import Password
 from .replica import Pacing
 from .runtime import Runtime, find_traefik, read_pid
 from .sockets import listen
@@ -25,19 +27,24 @@ from .supervisor import Child, run_replica
 from .traefik import RenderOptions
 from .traefik_api import TraefikAPI
 from .traefik_static import CONTROL_ENTRYPOINT, PUBLIC_ENTRYPOINT, REDIRECT_ENTRYPOINT
+from .user_certificate import UserCertificate
 
-__all__ = ["REFUSED", "run_agent_command", "run_replica_command"]
+__all__ = [
+    "REFUSED",
+    "make_store",
+    "run_agent_command",
+    "run_check_command",
+    "run_replica_command",
+]
 
 #: Exit code for what a restart does not mend.
 REFUSED = 78  # EX_CONFIG of sysexits.h
 
 
-def _password(options: argparse.Namespace) -> str | None:
+def _password(options: argparse.Namespace) -> Password | None:
     if options.etcd_password_file:
-        try:
-            return Path(options.etcd_password_file).read_text().rstrip("\n")
-        except OSError as error:
-            raise StoreRefused(f"etcd's password file cannot be read: {error}") from None
+        # read at each sign-in, since it may be renewed
+        return Path(options.etcd_password_file)
     return os.environ.get("JUNCTION_ETCD_PASSWORD")
 
 
@@ -59,11 +66,9 @@ def _headers(options: argparse.Namespace) -> list[tuple[str, str]]:
     return [(name.strip(), value.strip()) for name, _, value in parts]
 
 
-async def run_agent_command(options: argparse.Namespace, log: logging.Logger) -> int:
-    """The agent of a Traefik that runs already, until SIGTERM; returns the exit code."""
-    _check_files(options)
-    folder = Path(options.runtime_dir)
-    store = EtcdStore(
+def make_store(options: argparse.Namespace) -> EtcdStore:
+    """The store of a command's ``--etcd`` options."""
+    return EtcdStore(
         _endpoints(options),
         prefix=options.etcd_prefix.rstrip("/") + "/",
         username=options.etcd_username or None,
@@ -72,6 +77,40 @@ async def run_agent_command(options: argparse.Namespace, log: logging.Logger) ->
         cert=options.etcd_cert or None,
         key=options.etcd_key or None,
     )
+
+
+def _user_certificate(certificate: str, key: str, saved: Path | None) -> UserCertificate:
+    """Raises ValueError if it cannot be used, and none was saved."""
+    found = UserCertificate(certificate, key, saved)
+    found.look()
+    if found.pair is None:
+        raise ValueError(found.trouble)
+    return found
+
+
+async def run_check_command(options: argparse.Namespace, log: logging.Logger) -> int:
+    """Check a whole Junction; returns the exit code."""
+    store = make_store(options)
+    try:
+        lines = await check(
+            store, replicas=options.replicas, urls=options.url, serve=options.serve, log=log
+        )
+    finally:
+        await store.close()
+    print("\n".join(lines))
+    return 0
+
+
+async def run_agent_command(options: argparse.Namespace, log: logging.Logger) -> int:
+    """The agent of a Traefik that runs already, until SIGTERM; returns the exit code."""
+    _check_files(options)
+    folder = Path(options.runtime_dir)
+    certificate = None
+    if options.certificate:
+        certificate = _user_certificate(
+            options.certificate, options.key, folder / "certificate.json"
+        )
+    store = make_store(options)
 
     forwarder = None
     if options.forwarder_fd is not None:
@@ -89,12 +128,13 @@ async def run_agent_command(options: argparse.Namespace, log: logging.Logger) ->
             pacing=Pacing(options.pace_covered, options.pace_uncovered),
             forwarder=forwarder,
             saved=folder / "table.json",
+            certificate=certificate,
             answer_timeout=options.answer_timeout,
         ),
         RenderOptions(
             forwarder="http://{}:{}".format(*forwarder.getsockname()) if forwarder else "",
-            certificate=options.certificate,
-            key=options.key,
+            certificate=certificate.pair[0] if certificate and certificate.pair else "",
+            key=certificate.pair[1] if certificate and certificate.pair else "",
             ca=options.target_ca,
             client_certificate=options.target_cert,
             client_key=options.target_key,
@@ -153,6 +193,8 @@ def _https_port(options: argparse.Namespace) -> int:
 async def run_replica_command(options: argparse.Namespace, log: logging.Logger) -> int:
     """A replica, until SIGTERM; returns the exit code."""
     _check_files(options)
+    if options.ssl_cert:
+        _user_certificate(options.ssl_cert, options.ssl_key, None)
     program = find_traefik(options.traefik)
     runtime = Runtime(
         listen=options.listen,

@@ -182,7 +182,8 @@ class EtcdStore(Store):
                 yield Batch(cluster_id, last)
                 events: list[Event] = []
                 while True:
-                    message = await self._next(stream)
+                    if (message := await self._next(stream, last)) is None:
+                        continue
                     _check_cancelled(stream.endpoint, message)
                     events += self._codec.events(message)
                     if message.get("fragment"):
@@ -209,8 +210,10 @@ class EtcdStore(Store):
         except RpcError as error:
             raise error.as_store_error(self.gateway.username) from None
 
-    async def _next(self, stream: Stream) -> Json:
-        """The next message, asking for a sign of life when there is none."""
+    async def _next(self, stream: Stream, last: int) -> Json | None:
+        """The next message, asking for a sign of life when there is none; None if there is no
+        message because nothing was ever written.
+        """
         asks = 3
         for _ in range(asks):
             try:
@@ -218,6 +221,9 @@ class EtcdStore(Store):
                     return await stream.next()
             except TimeoutError:
                 stream.send({"progress_request": {}})
+        # etcd 3.6 answers no progress request while it is at revision 1, that of a new store
+        if last <= 1 and await self._current_revision() <= 1:
+            return None
         raise Transport(stream.endpoint, f"silent for {self._silence:g} s")
 
     async def _check_history(self, revision: int) -> None:
@@ -303,6 +309,10 @@ class EtcdStore(Store):
             revision=int(header.get("revision", 0)),
             database_size=int(answer.get("dbSize", 0)),
         )
+
+    @property
+    def warning(self) -> str:
+        return self.gateway.tls.trouble
 
     async def close(self) -> None:
         await self.gateway.close()

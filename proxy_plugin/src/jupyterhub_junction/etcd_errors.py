@@ -79,11 +79,19 @@ class RpcError(Exception):
 
 
 class Transport(Exception):
-    """An endpoint could not be talked to; ``refused`` when it will not be better later."""
+    """An endpoint could not be talked to.
 
-    def __init__(self, endpoint: str, what: str, *, refused: bool = False) -> None:
+    Attributes:
+        refused: it will not be better later.
+        absent: nothing listens there, or its name is not known.
+    """
+
+    def __init__(
+        self, endpoint: str, what: str, *, refused: bool = False, absent: bool = False
+    ) -> None:
         super().__init__(f"{endpoint}: {what}")
         self.refused = refused
+        self.absent = absent
 
 
 #: TLS alerts about the client's certificate, as OpenSSL names them
@@ -97,8 +105,14 @@ _CERTIFICATE_ALERTS = (
 )
 
 
-def explain(endpoint: str, error: Exception, *, ca: str | None, has_cert: bool) -> Transport:
-    """Say what is wrong with the way to an endpoint, and what to mend."""
+def explain(
+    endpoint: str, error: Exception, *, ca: str | None, cert: str | None, trouble: str = ""
+) -> Transport:
+    """Say what is wrong with the way to an endpoint, and what to mend.
+
+    Args:
+        trouble: what is known to be wrong with the TLS files.
+    """
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = error.certificate_error
@@ -113,15 +127,20 @@ def explain(endpoint: str, error: Exception, *, ca: str | None, has_cert: bool) 
         return Transport(endpoint, what, refused=True)
     text = reason(cause)
     if isinstance(error, aiohttp.ClientConnectorDNSError) or isinstance(cause, socket.gaierror):
-        return Transport(endpoint, "its name is not known: check the address")
+        # else the name service is what does not answer
+        unknown = getattr(cause, "errno", None) in (socket.EAI_NONAME, socket.EAI_NODATA)
+        return Transport(endpoint, "its name is not known: check the address", absent=unknown)
     if isinstance(cause, ConnectionRefusedError):
-        return Transport(endpoint, "connection refused: check the address, and that etcd runs")
+        what = "connection refused: check the address, and that etcd runs"
+        return Transport(endpoint, what, absent=True)
     if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
         return Transport(endpoint, "it does not speak TLS: use http://", refused=True)
     if any(f"ALERT_{why}" in text for why in _CERTIFICATE_ALERTS):
-        what = "it does not trust the client certificate: check it, and etcd's CA"
-        if not has_cert:
+        what = f"it does not trust the client certificate {cert}: check it, and etcd's CA"
+        if cert is None:
             what = "it wants a client certificate: none is configured"
+        elif trouble:
+            what = f"it does not trust the client certificate: {trouble}"
         return Transport(endpoint, what, refused=True)
     if isinstance(cause, ConnectionResetError | aiohttp.ServerDisconnectedError):
         # So etcd meets TLS where it has none, and the other way round; so it goes down, too.

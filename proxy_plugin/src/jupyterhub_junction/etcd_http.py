@@ -91,7 +91,7 @@ class Gateway:
         self.username = username
         self.timeout = timeout
         self._password = password
-        self._tls = TlsFiles(*(None if f is None else os.fspath(f) for f in (ca, cert, key)))
+        self.tls = TlsFiles(*(None if f is None else os.fspath(f) for f in (ca, cert, key)))
         # Clients that share a list of endpoints spread over them.
         self._current = random.randrange(len(self.endpoints))  # noqa: S311
         self._set_aside: dict[str, float] = {}
@@ -282,7 +282,7 @@ class Gateway:
             endpoint + path,
             data=data,
             headers={"Content-Type": "application/json", **headers},
-            ssl=self._tls.context() if endpoint.startswith("https:") else True,
+            ssl=self.tls.context() if endpoint.startswith("https:") else True,
             allow_redirects=False,
         )
 
@@ -333,7 +333,9 @@ class Gateway:
         return stream
 
     def _explain(self, endpoint: str, error: Exception) -> Transport:
-        return explain(endpoint, error, ca=self._tls.ca, has_cert=self._tls.has_cert)
+        return explain(
+            endpoint, error, ca=self.tls.ca, cert=self.tls.cert, trouble=self.tls.trouble
+        )
 
 
 def _base_url(endpoint: str) -> str:

@@ -1,4 +1,8 @@
-"""The TLS side of a client: a context from PEM files, renewed when the files are."""
+"""The TLS side of a client: a context from PEM files, renewed when the files are.
+
+Connections that stand stay as they are: each was good when it was made.  New ones use what is in
+the files; while that cannot be used, they use what was there before.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,10 @@ import logging
 import os
 import ssl
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
 
 from .store import StoreRefused
 
@@ -41,11 +49,24 @@ class TlsFiles:
             raise StoreRefused("etcd's client certificate and key go together: one is missing")
         self._ca, self._cert, self._key = (f and _as_file(f) for f in (ca, cert, key))
         #: for messages
-        self.ca = self._ca and _named([self._ca])
-        self.has_cert = cert is not None
+        self.ca, self.cert = (f and _named([f]) for f in (self._ca, self._cert))
         self._files = [name for name in (self._ca, self._cert, self._key) if name is not None]
         self._stamp: list[tuple[int, int, int]] | None = None
         self._context: ssl.SSLContext | None = None
+        self._problem = ""
+        self._expires: datetime | None = None
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the files, and the mend; empty if nothing is."""
+        if self._problem:
+            return self._problem
+        if self._expires is not None and self._expires < datetime.now(UTC):
+            return (
+                f"the client certificate for etcd {self.cert} expired on"
+                f" {self._expires:%Y-%m-%d %H:%M} UTC: renew it"
+            )
+        return ""
 
     def context(self) -> ssl.SSLContext:
         """The context for the files as they are now.
@@ -58,18 +79,34 @@ class TlsFiles:
                 (s.st_mtime_ns, s.st_size, s.st_ino) for s in (os.stat(f) for f in self._files)
             ]
             if self._context is not None and stamp == self._stamp:
+                self._problem = ""
                 return self._context
             context = ssl.create_default_context(cafile=self._ca)
             if self._cert is not None:
                 context.load_cert_chain(self._cert, self._key)
         except (OSError, ssl.SSLError, ValueError) as error:
-            # While certificate and key are being replaced they may not fit for a moment.
-            if self._context is not None:
-                _log.warning("etcd's new TLS files cannot be used yet: %s", error)
-                return self._context
             files = _named(self._files)
-            raise StoreRefused(
-                f"the TLS files for etcd ({files}) cannot be used: {error}"
-            ) from None
-        self._stamp, self._context = stamp, context
+            problem = f"the TLS files for etcd ({files}) cannot be used: {error}"
+            # While certificate and key are being replaced they may not fit for a moment.
+            if self._context is None:
+                raise StoreRefused(problem) from None
+            if problem != self._problem:
+                _log.warning("%s: put them right; the earlier ones stay in use", problem)
+            self._problem = problem
+            return self._context
+        if self._context is not None:
+            _log.info("new connections to etcd use the TLS files as they are now")
+        self._stamp, self._context, self._problem = stamp, context, ""
+        self._expires = _expires(self._cert)
+        if self.trouble:
+            _log.warning("%s", self.trouble)
         return context
+
+
+def _expires(file: str | None) -> datetime | None:
+    if file is None:
+        return None
+    try:
+        return x509.load_pem_x509_certificates(Path(file).read_bytes())[0].not_valid_after_utc
+    except (OSError, ValueError, IndexError):
+        return None

@@ -90,6 +90,7 @@ class Replica:
         self._serving: Dispatch | None = None  # the last document that was confirmed
         self._coming: Dispatch | None = None  # that of the running apply
         self._uncertain = False  # an apply failed, so Traefik may serve another document
+        self._renew = False  # the document changes for another reason than the table
         # what is not in effect, and the first revision of which that is so, in their order
         self._wrong: dict[Key, int] = {}
         self._differs: set[Key] = set()  # from the newest document
@@ -110,7 +111,7 @@ class Replica:
             return None
         if not self.applied or self._uncertain:
             return 0.0
-        if not self._wrong and not self._differs:
+        if not self._wrong and not self._differs and not self._renew:
             return None
         return self._pacing.wait(self._cost, covered=not self._wrong)
 
@@ -214,6 +215,7 @@ class Replica:
         self._coming = Dispatch(apply.table, apply.info)
         self._applying |= self._differs
         self._differs.clear()
+        self._renew = False
         return apply
 
     def end_apply(self, apply: Apply, *, done: bool, cost: float = 0.0) -> None:
@@ -243,6 +245,10 @@ class Replica:
             unsure = self._differs | self._applying
             lost = {key: 1 for key in unsure if not self._in_effect(key)}
             self._wrong = lost | {k: at for k, at in self._wrong.items() if k not in lost}
+
+    def renew(self) -> None:
+        """What the document holds besides the table is new: it has to be applied some time."""
+        self._renew = True
 
     def lost(self) -> None:
         """Traefik lost its table (it was restarted): all has to be applied again."""

@@ -176,6 +176,11 @@ class Store(ABC):
     async def revoke(self, lease: int) -> None:
         """End a lease and delete its keys; nothing happens if it has ended."""
 
+    @property
+    def warning(self) -> str:
+        """What will cut this client off before long, and the mend; empty if nothing will."""
+        return ""
+
     async def close(self) -> None:
         """Let go of connections; the store cannot be used afterwards."""
         return None

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import subprocess
 import warnings
 from collections.abc import AsyncIterator
@@ -42,12 +43,13 @@ def _peer_etcd_missing() -> str | None:
 
 def _peer_version(provider: str) -> str:
     shown = subprocess.run(
-        [program("traefik", "JUNCTION_TRAEFIK") or "", "version", "--format", "{{.Version}}"],
+        [program("traefik", "JUNCTION_TRAEFIK") or "", "version"],
         capture_output=True,
         text=True,
     )
     peer = importlib.metadata.version("jupyterhub-traefik-proxy")
-    return f"jupyterhub-traefik-proxy {peer} ({provider}), Traefik {shown.stdout.strip()}"
+    version = re.search(r"Version:\s*(\S+)", shown.stdout)
+    return f"jupyterhub-traefik-proxy {peer} ({provider}), Traefik {version[1] if version else '?'}"
 
 
 def _start_traefik(proxy: Any) -> None:

@@ -78,6 +78,7 @@ async def make_world(
     *,
     shared_port: bool = False,
     arguments: Sequence[str] = (),
+    pods: Any = None,
     **cluster_options: Any,
 ) -> AsyncIterator[World]:
     async with contextlib.AsyncExitStack() as stack:
@@ -88,9 +89,12 @@ async def make_world(
         session = await stack.enter_async_context(
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20))
         )
-        cluster = EtcdCluster(directory / "etcd", **cluster_options)
-        stack.callback(cluster.kill_all)
-        await cluster.start()
+        if pods is None:
+            cluster = EtcdCluster(directory / "etcd", **cluster_options)
+            stack.callback(cluster.kill_all)
+            await cluster.start()
+        else:  # an etcd that runs, of harness.etcd_pods
+            cluster = pods
         app = SimpleNamespace(hub=SimpleNamespace(routespec="/"), _service_map={})
         tls = {f"etcd_{name}": str(path) for name, path in cluster.tls_options().items()}
         user = {"etcd_username": "hub", "etcd_password": "hub-password"} if cluster.auth else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from jupyterhub.proxy import Proxy
@@ -51,6 +52,11 @@ class TraefikEtcdProxy(Proxy):
         "",
         config=True,
         help="Password of that user; by default the environment's JUNCTION_ETCD_PASSWORD.",
+    )
+    etcd_password_file = Unicode(
+        "",
+        config=True,
+        help="File with that password instead; read at each sign-in, so it may be renewed.",
     )
     etcd_ca = Unicode(
         "", config=True, help="Path of the PEM file with the CA of etcd's certificates."
@@ -130,7 +136,9 @@ class TraefikEtcdProxy(Proxy):
             self.etcd_endpoints,
             prefix=self.etcd_prefix,
             username=self.etcd_username or None,
-            password=self.etcd_password or None,
+            password=Path(self.etcd_password_file)
+            if self.etcd_password_file
+            else self.etcd_password or None,
             ca=self.etcd_ca or None,
             cert=self.etcd_cert or None,
             key=self.etcd_key or None,

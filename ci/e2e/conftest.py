@@ -1,0 +1,69 @@
+"""The cluster, the images on it, and one installed Junction with a hub and running servers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cluster
+import pytest
+from e2e.site import Site, new_namespace
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def access() -> Iterator[cluster.Access]:
+    """The cluster that KUBECONFIG names, or one made here; that one is taken down at the end."""
+    found = cluster.given()
+    running = found.kubeconfig.exists()
+    if found.owned:
+        cluster.up()
+        cluster.load(_images())
+        os.environ["KUBECONFIG"] = str(found.kubeconfig)
+    yield found
+    if found.owned and not running and not os.environ.get("JUNCTION_KEEP_CLUSTER"):
+        cluster.down()
+
+
+def _images() -> list[Path]:
+    """Archives of all images, built where they are not there yet."""
+    done = subprocess.run(
+        [ROOT / "images" / "build"], stdout=subprocess.PIPE, text=True, check=True, timeout=1800
+    )
+    return [Path(line.split()[-1]) for line in done.stdout.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="session")
+def kube_config(access: cluster.Access) -> str:
+    """What pytest-helm-charts' own fixtures work on."""
+    return str(access.kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def site(access: cluster.Access) -> Iterator[Site]:
+    """Junction and a hub in a namespace that enforces the restricted Pod Security Standard."""
+    with new_namespace(access.kubeconfig) as kube, tempfile.TemporaryDirectory() as folder:
+        made = Site(kube, Path(folder))
+        made.install()
+        yield made
+
+
+@pytest.fixture
+def owned(access: cluster.Access) -> None:
+    """For tests that kill nodes or look into them."""
+    if not access.owned:
+        pytest.skip("KUBECONFIG names a cluster whose nodes are not ours to kill")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """With a failure comes what the cluster says of it."""
+    report = yield
+    found = getattr(item, "funcargs", {}).get("site")
+    if report.failed and report.when != "teardown" and found is not None:
+        report.sections.append(("cluster", found.kube.diagnosis()))
+    return report

@@ -1,0 +1,217 @@
+"""A steady load of real requests and WebSockets that goes on while something happens to the proxy.
+
+Everything is counted, and a failure keeps when its request began and what came of it.  A request is
+failed unless it is answered with 200 by the server that it was for.  As a browser does, the client
+repeats a GET once if a kept connection was closed before it said anything (RFC 9112 section 9.3.1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import aiohttp
+
+__all__ = ["Closed", "Counted", "Failed", "Load"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One request that failed; times are of the monotonic clock, in seconds."""
+
+    began: float
+    ended: float
+    path: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """One WebSocket that was closed by the other side."""
+
+    at: float
+    opened: float
+    code: int | None
+
+
+@dataclass(slots=True)
+class Counted:
+    """What came of the load, so far."""
+
+    requests: int = 0
+    failed: list[Failed] = field(default_factory=list)
+    closed: list[Closed] = field(default_factory=list)
+    #: attempts to open a WebSocket that failed
+    refused: list[Failed] = field(default_factory=list)
+    open: int = 0
+
+    def __str__(self) -> str:
+        kinds = Counter(one.said for one in self.failed)
+        return (
+            f"{self.requests} requests, {len(self.failed)} failed {dict(kinds) or ''};"
+            f" {self.open} WebSockets open, {len(self.closed)} closed, {len(self.refused)} refused"
+        )
+
+
+class Load:
+    """Requests and WebSockets to user servers, from a thread of its own.
+
+    Args:
+        url: of the proxy, on loopback.
+        servers: user names whose servers get the requests in turn.
+        token: an API token that may reach them.
+        rate: requests a second.
+        websockets: how many are kept open, spread over the servers.
+        fresh: every how many-th request opens a connection of its own.
+    """
+
+    #: seconds that one request may take
+    TIMEOUT = 30.0
+
+    def __init__(
+        self,
+        url: str,
+        servers: Sequence[str],
+        token: str,
+        *,
+        rate: float = 60,
+        websockets: int = 10,
+        fresh: int = 3,
+    ) -> None:
+        self.url, self.servers, self.token = url, list(servers), token
+        self.rate, self.websockets, self.fresh = rate, websockets, fresh
+        self.counted = Counted()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="load", daemon=True)
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        self.wait(lambda seen: seen.requests >= 20 and seen.open >= self.websockets, 60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(self.TIMEOUT + 10)
+        if self._error is not None:
+            raise self._error
+        assert not self._thread.is_alive(), "the load did not end"
+
+    def wait(self, condition: object, deadline: float) -> None:
+        """Wait until ``condition(counted)``; raises TimeoutError with the counts.
+
+        Args:
+            condition: takes :class:`Counted`.
+            deadline: seconds.
+        """
+        until = time.monotonic() + deadline
+        while not condition(self.counted):  # type: ignore[operator]
+            if self._error is not None:
+                raise self._error
+            if time.monotonic() > until:
+                raise TimeoutError(f"not within {deadline:g} s: {self.counted}")
+            self._stop.wait(0.05)
+
+    def more(self, requests: int, deadline: float = 300) -> None:
+        """Wait for so many more requests."""
+        goal = self.counted.requests + requests
+        self.wait(lambda seen: seen.requests >= goal, deadline)
+
+    # --- in the thread -----------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:
+            self._error = error
+
+    async def _run(self) -> None:
+        headers = {"Authorization": f"token {self.token}"}
+        timeout = aiohttp.ClientTimeout(total=self.TIMEOUT)
+        kept = aiohttp.TCPConnector(limit=0)
+        fresh = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with (
+            aiohttp.ClientSession(headers=headers, timeout=timeout, connector=kept) as session,
+            aiohttp.ClientSession(headers=headers, timeout=timeout, connector=fresh) as once,
+        ):
+            tasks: set[asyncio.Task[None]] = set()
+            sockets = [
+                asyncio.create_task(self._socket(session, self.servers[number % len(self.servers)]))
+                for number in range(self.websockets)
+            ]
+            loop = asyncio.get_running_loop()
+            due, number = loop.time(), 0
+            while not self._stop.is_set():
+                number += 1
+                user = self.servers[number % len(self.servers)]
+                with_ = once if number % self.fresh == 0 else session
+                # bounded: what hangs ends after TIMEOUT
+                task = asyncio.create_task(self._request(with_, f"/user/{user}/api"))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                due = max(due + 1 / self.rate, loop.time() - 1)
+                await asyncio.sleep(max(0, due - loop.time()))
+            await asyncio.gather(*tasks)
+            for each in sockets:
+                each.cancel()
+            await asyncio.gather(*sockets, return_exceptions=True)
+
+    async def _request(self, session: aiohttp.ClientSession, path: str) -> None:
+        began, said = time.monotonic(), ""
+        try:
+            async with session.get(self.url + path, allow_redirects=False) as answer:
+                body = await answer.read()
+                if answer.status != 200:
+                    said = f"status {answer.status}"
+                elif "version" not in json.loads(body):
+                    said = "another's body"
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            said = type(error).__name__
+        self.counted.requests += 1
+        if said:
+            self.counted.failed.append(Failed(began, time.monotonic(), path, said))
+
+    async def _socket(self, session: aiohttp.ClientSession, user: str) -> None:
+        path, pause = f"/user/{user}/api/events/subscribe", 0.05
+        while True:
+            began = time.monotonic()
+            try:
+                async with session.ws_connect(
+                    self.url + path, timeout=aiohttp.ClientWSTimeout(ws_close=5)
+                ) as socket:
+                    self.counted.open += 1
+                    pause = 0.05
+                    try:
+                        await self._talk(socket)
+                    finally:
+                        self.counted.open -= 1
+                    self.counted.closed.append(Closed(time.monotonic(), began, socket.close_code))
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                said = f"{type(error).__name__} {getattr(error, 'status', '')}".strip()
+                self.counted.refused.append(Failed(began, time.monotonic(), path, said))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+
+    @staticmethod
+    async def _talk(socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Until the other side closes: a ping now and then, so that a dead one is noticed."""
+
+        async def pings() -> None:
+            while True:
+                await asyncio.sleep(1)
+                await socket.ping()
+
+        pinging = asyncio.create_task(pings())
+        try:
+            async for _ in socket:
+                pass
+        finally:
+            pinging.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError, aiohttp.ClientError):
+                await pinging

@@ -1,0 +1,168 @@
+"""One installed Junction with a hub and running user servers."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .hub_client import Hub
+from .kube import Kube, until
+from .load import Load
+
+__all__ = ["CHART", "REPLICAS", "MEMBERS", "Site", "new_namespace"]
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "chart" / "junction"
+HUB_CHART = Path(__file__).parent / "hub"
+FULL = "junction"
+REPLICAS = "app.kubernetes.io/name=junction,app.kubernetes.io/component=replica"
+MEMBERS = "app.kubernetes.io/name=junction,app.kubernetes.io/component=etcd"
+USERS = ("ada", "béla", "has@")
+TOKEN = "token-admin"  # noqa: S105
+
+#: small, for three nodes that share two cores; all else is the chart's own defaults
+SMALL: dict[str, Any] = {
+    "replica": {
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+        "acceptGrace": 8,
+        "grace": 10,
+    },
+    "etcd": {
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
+        "persistence": {"size": "1Gi"},
+    },
+    "service": {"type": "NodePort"},
+}
+
+
+def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as Helm merges them: later ones win, maps are merged, lists are replaced."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
+            found[key] = merged(found[key], value) if both else value
+    return found
+
+
+@contextmanager
+def new_namespace(kubeconfig: Path, enforce: str = "restricted") -> Iterator[Kube]:
+    """A namespace of its own, with all that was in it gone at the end."""
+    kube = Kube(kubeconfig, f"e2e-{uuid.uuid4().hex[:6]}")
+    kube.run("kubectl", "create", "namespace", kube.namespace)
+    kube.run(
+        "kubectl", "label", "namespace", kube.namespace,
+        f"pod-security.kubernetes.io/enforce={enforce}",
+    )  # fmt: skip
+    try:
+        yield kube
+    finally:
+        kube.run(
+            "kubectl", "delete", "namespace", kube.namespace, "--timeout=120s",
+            check=False, deadline=180,
+        )  # fmt: skip
+
+
+def hub_values(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The hub's values: Junction's hub image, and etcd's access from the chart's Secret."""
+    names = ["", "_PREFIX", "_USERNAME", "_PASSWORD", "_CA", "_CERT", "_KEY"]
+    access = {
+        f"JUNCTION_ETCD{name}": {
+            "valueFrom": {
+                "secretKeyRef": {"name": f"{FULL}-etcd-hub-access", "key": f"JUNCTION_ETCD{name}"}
+            }
+        }
+        for name in names
+    }
+    return merged(
+        {
+            "hub": {
+                "labels": {"junction.jupyter.org/etcd-client": "true"},
+                "extraEnv": access,
+            }
+        },
+        extra or {},
+    )
+
+
+class Site:
+    """Junction and a hub in one namespace.
+
+    Args:
+        kube: the namespace.
+        folder: of the machine, for the hub's database: it outlives a hub that moves to another node
+            of the tests' own cluster, whose nodes share the machine's disk.
+    """
+
+    def __init__(self, kube: Kube, folder: Path) -> None:
+        self.kube, self.folder = kube, folder
+        self.values: dict[str, Any] = SMALL
+        self.hub_values = hub_values()
+        self.chart = CHART
+        self.url = ""
+
+    @property
+    def hub(self) -> Hub:
+        """The hub behind the proxy."""
+        return Hub(self.url, TOKEN)
+
+    def install(self) -> None:
+        """Install both, and run the users' servers."""
+        # no replica is ready before a hub has written a table, so neither can wait for the other
+        self.kube.helm("install", FULL, str(CHART), values=self.values, wait=0)
+        self.kube.helm("install", "hub", str(HUB_CHART), values=self.hub_values)
+        self.kube.ready(REPLICAS, 2)
+        self.kube.ready(MEMBERS, 3)
+        self.url = self.kube.node_port(FULL)
+        until(self.hub.answers, "the hub through the proxy", 60)
+        for user in USERS:
+            self.hub.start_server(user)
+
+    def upgrade(self, values: Mapping[str, Any] | None = None, *more: str, wait: int = 300) -> str:
+        """``helm upgrade`` with values beside the site's own."""
+        given = merged(self.values, values or {})
+        return self.kube.helm("upgrade", FULL, str(CHART), *more, values=given, wait=wait)
+
+    def with_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The site's own values with others on top."""
+        return merged(self.values, values)
+
+    def upgrade_hub(self, values: Mapping[str, Any]) -> None:
+        """``helm upgrade`` of the hub."""
+        self.kube.helm("upgrade", "hub", str(HUB_CHART), values=values)
+        until(self.hub.answers, "the hub through the proxy", 60)
+
+    def knows(self, routes: int) -> bool:
+        """Whether every replica's table has at least so many routes."""
+        counts = []
+        for pod in self.kube.pods(REPLICAS):
+            told = self.kube.exec(
+                pod.metadata.name, "python3", "-c",
+                "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8081/status').read().decode())",
+            )  # fmt: skip
+            counts.append(json.loads(told)["routes"])
+        return bool(counts) and min(counts) >= routes
+
+    def said_of_new(self, before: set[str]) -> str:
+        """Logs and events of replicas that were not there before."""
+        said = []
+        for pod in self.kube.pods(REPLICAS):
+            if (name := pod.metadata.name) not in before:
+                said.append(self.kube.kubectl("logs", name, check=False))
+                said.append(self.kube.kubectl("describe", "pod", name, check=False))
+        return "\n".join(said)
+
+    def load(self, **settings: Any) -> Load:
+        """A load on the users' servers."""
+        return Load(self.url, USERS, TOKEN, **settings)
+
+    def routes_are_complete(self) -> bool:
+        """Whether the table holds every user's server and the hub."""
+        from urllib.parse import quote
+
+        table = self.hub.routes()
+        return all(f"/user/{quote(user)}/" in table or f"/user/{user}/" in table for user in USERS)

@@ -1,0 +1,45 @@
+"""Values that cannot work: said in one line, and what works is not taken down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from e2e.kube import until
+from e2e.site import REPLICAS, Site
+
+
+def refused(site: Site, values: dict[str, Any], said: str) -> None:
+    """An upgrade that cannot work: helm fails, the new pod says why, the old replicas serve on."""
+    before = {pod.metadata.name for pod in site.kube.ready(REPLICAS, 2)}
+    with site.load() as load:
+        answer = site.kube.helm(
+            "upgrade", "junction", str(site.chart), values=site.with_values(values),
+            wait=30, check=False,
+        )  # fmt: skip
+        try:
+            assert "Error:" in answer, answer
+            until(lambda: said in site.said_of_new(before), f"a pod that says {said!r}", 60)
+            load.more(200)
+            still = {pod.metadata.name for pod in site.kube.pods(REPLICAS) if site.kube.is_ready(pod)}
+            assert before <= still
+        finally:
+            site.kube.helm("rollback", "junction", "--wait", "--timeout=180s")
+            site.kube.ready(REPLICAS, 2, 120)
+    assert not load.counted.failed, load.counted
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        pytest.param(
+            {"replica": {"tls": {"secretName": "not-there"}}},
+            'secret "not-there" not found',
+            id="missing-secret",
+        ),
+    ],
+)
+def test_an_upgrade_that_cannot_work_takes_nothing_down(
+    site: Site, values: dict[str, Any], said: str
+) -> None:
+    refused(site, values, said)

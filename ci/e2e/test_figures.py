@@ -1,0 +1,60 @@
+"""What users notice of what happens to Junction: counted by a load that goes on all along."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from e2e.kube import until
+from e2e.load import Counted
+from e2e.site import FULL, MEMBERS, REPLICAS, SMALL, Site
+
+NODES = ("worker-1", "worker-2", "worker-3")
+
+
+def no_request_failed(counted: Counted) -> None:
+    assert not counted.failed, counted
+    assert not counted.refused, counted
+
+
+def test_helm_test_adds_fetches_and_deletes_a_route(site: Site) -> None:
+    said = site.kube.kubectl("get", "pods", "-o", "name")
+    said = site.kube.helm("test", FULL, "--logs", wait=120)
+    assert said.count("junction-replica-") >= 2 or "replica" in said, said
+
+
+def test_upgrade_rolls_all_and_no_request_fails(site: Site) -> None:
+    before = {pod.metadata.name for pod in site.kube.pods(REPLICAS)}
+    grace = SMALL["replica"]["acceptGrace"] + SMALL["replica"]["grace"]
+    with site.load(rate=80) as load:
+        began = time.monotonic()
+        rolled = {"podAnnotations": {"rolled": "yes"}}
+        site.upgrade({"replica": rolled, "etcd": rolled})
+        site.kube.ready(REPLICAS, 2, 120)
+        site.kube.ready(MEMBERS, 3, 240)
+        load.more(max(0, 10_000 - load.counted.requests) or 1000)
+    no_request_failed(load.counted)
+    assert not before & {pod.metadata.name for pod in site.kube.pods(REPLICAS)}
+    assert load.counted.closed, "the WebSockets of the old replicas have to close at last"
+    early = [one for one in load.counted.closed if one.at - began < grace - 1]
+    assert not early, early
+    assert load.counted.requests >= 10_000
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_drain_of_a_node_fails_no_request(site: Site, node: str) -> None:
+    with site.load() as load:
+        site.kube.run("kubectl", "cordon", node)
+        try:
+            site.kube.run(
+                "kubectl", "drain", node, "--ignore-daemonsets", "--delete-emptydir-data",
+                "--pod-selector=app.kubernetes.io/name=junction", "--timeout=180s",
+                deadline=240,
+            )  # fmt: skip
+            site.kube.ready(REPLICAS, 2, 120)
+            load.more(500)
+        finally:
+            site.kube.run("kubectl", "uncordon", node)
+        site.kube.ready(MEMBERS, 3, 180)
+        load.more(200)
+    no_request_failed(load.counted)

@@ -1,0 +1,32 @@
+"""A new replica of a table with thousands of routes."""
+
+from __future__ import annotations
+
+import time
+
+from e2e.kube import until
+from e2e.site import REPLICAS, Site, hub_values
+
+ROUTES = 5_000
+
+#: the hub's own extra routes, all to its own health page: as many as there are users' servers elsewhere
+EXTRA = f"""
+c.Proxy.extra_routes = {{f"/extra/{{number}}/": "http://hub:8081" for number in range({ROUTES})}}
+"""
+
+
+def test_a_new_replica_with_thousands_of_routes_never_answers_without_them(site: Site) -> None:
+    site.upgrade_hub(hub_values({"hub": {"extraConfig": {"extra": EXTRA}}}))
+    until(lambda: site.knows(ROUTES), "all routes", 180)
+    with site.load(rate=80) as load:
+        began = time.monotonic()
+        site.kube.kubectl("scale", "deployment", "junction-replica", "--replicas=3")
+        site.kube.ready(REPLICAS, 3, 60)
+        took = time.monotonic() - began
+        load.more(1000)
+        # one that was there goes, so that the new one takes its part
+        site.kube.kubectl("scale", "deployment", "junction-replica", "--replicas=2")
+        load.more(1000)
+    assert not load.counted.failed, load.counted
+    print(f"a new replica was ready {took:.1f} s after it was asked for")
+    site.upgrade_hub(hub_values())

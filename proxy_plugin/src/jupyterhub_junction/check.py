@@ -1,0 +1,163 @@
+"""``junction check``: one route is added, fetched through every replica, and deleted again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import web
+
+from .keys import REPLICAS, TABLE
+from .routes import Route
+from .store import Store, StoreError
+from .writer import NotLive, TableWriter
+
+__all__ = ["CheckFailed", "check"]
+
+#: seconds that a replica gets for each of its answers to be the right one
+_PATIENCE = 15.0
+
+
+class CheckFailed(Exception):
+    """What is not as it should be, and what to do, in one line."""
+
+
+async def check(
+    store: Store,
+    *,
+    replicas: str,
+    urls: Sequence[str] = (),
+    serve: str,
+    log: logging.Logger,
+) -> list[str]:
+    """Check a whole Junction from the outside; returns a line for each replica.
+
+    Args:
+        store: signed in as the hub.
+        replicas: ``HOST:PORT`` or a URL of all replicas; every address of the host is tried.
+        urls: further base URLs, such as the users' own.
+        serve: ``HOST:PORT`` where this process is reached from the replicas.
+
+    Raises:
+        CheckFailed: something is wrong.
+    """
+    try:
+        snapshot = await store.read(TABLE, REPLICAS)
+    except StoreError as error:
+        raise CheckFailed(str(error)) from None
+    if not any(item.key == TABLE for item in snapshot.items):
+        raise CheckFailed(
+            "etcd holds no table yet: start a hub with proxy_class 'junction' and this etcd"
+        )
+    if not any(item.key.startswith(REPLICAS) for item in snapshot.items):
+        raise CheckFailed("no replica is registered in etcd: see the replicas' logs")
+    bases = [*await _addresses(replicas), *(url.rstrip("/") for url in urls)]
+
+    token = secrets.token_hex(16)
+    path = f"/junction-check-{secrets.token_hex(8)}/"
+    async with _Target(serve, token) as target, _session() as session:
+        writer = TableWriter(store, log)
+        try:
+            await writer.put(Route(path, target, {}))
+            try:
+                served = await _all(session, bases, path, token, there=True)
+            finally:
+                await writer.delete(path)
+            gone = await _all(session, bases, path, token, there=False)
+        except (StoreError, NotLive) as error:
+            raise CheckFailed(str(error)) from None
+        finally:
+            await writer.close()
+    wrong = [f"{base}: {why}" for base, why in (served | gone).items() if why]
+    if wrong:
+        raise CheckFailed("; ".join(wrong))
+    return [f"{base}: added, served, deleted, gone" for base in bases]
+
+
+async def _addresses(replicas: str) -> list[str]:
+    parts = urlsplit(replicas if "://" in replicas else f"http://{replicas}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if not parts.hostname or port is None:
+        raise CheckFailed(f"--replicas {replicas} is no address: write HOST:PORT")
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            parts.hostname, port, type=socket.SOCK_STREAM
+        )
+    except OSError:
+        raise CheckFailed(
+            f"--replicas {replicas}: no ready replica has this name: see the replicas' logs"
+        ) from None
+    hosts = sorted({str(info[4][0]) for info in found})
+    return [f"{parts.scheme}://{f'[{h}]' if ':' in h else h}:{port}" for h in hosts]
+
+
+def _session() -> aiohttp.ClientSession:
+    # The addresses are not what their certificates are for, and nothing secret is sent.
+    connector = aiohttp.TCPConnector(ssl=False, force_close=True)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10))
+
+
+async def _all(
+    session: aiohttp.ClientSession, bases: Sequence[str], path: str, token: str, *, there: bool
+) -> dict[str, str]:
+    """Why each base has not got there; empty where it has."""
+    answers = await asyncio.gather(
+        *(_until(session, base + path, token, there=there) for base in bases)
+    )
+    return dict(zip(bases, answers, strict=True))
+
+
+async def _until(session: aiohttp.ClientSession, url: str, token: str, *, there: bool) -> str:
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + _PATIENCE
+    while True:
+        try:
+            async with session.get(url, allow_redirects=False) as response:
+                text = await response.content.read(len(token) + 1)
+            if (text.decode(errors="replace") == token) == there:
+                return ""
+            why = f"answers {response.status} for the route that was added"
+            if not there:
+                why = "still serves the route that was deleted"
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            why = f"does not answer ({' '.join(str(error).split()) or type(error).__name__})"
+        if clock() > deadline:
+            return why
+        await asyncio.sleep(0.2)
+
+
+class _Target:
+    """The server that the route leads to; its URL is what the context gives."""
+
+    def __init__(self, serve: str, token: str) -> None:
+        self._serve = serve
+        self._token = token
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> str:
+        async def answer(_: web.Request) -> web.Response:
+            return web.Response(text=self._token)
+
+        app = web.Application()
+        app.router.add_get("/{rest:.*}", answer)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        await self._runner.setup()
+        host, _, port = self._serve.rpartition(":")
+        try:
+            await web.TCPSite(self._runner, host.strip("[]") or None, int(port)).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise CheckFailed(f"--serve {self._serve} cannot be listened at: {error}") from None
+        return f"http://{host}:{self._runner.addresses[0][1]}"
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()

@@ -1,0 +1,285 @@
+"""Members that prepare themselves: real ones, over mTLS, whose pods and volumes are taken away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from harness.etcd_pods import Pods
+from harness.waiting import until
+
+from jupyterhub_junction.membership import Running
+from jupyterhub_junction.store import Put, StoreError, StoreUnavailable
+
+pytestmark = pytest.mark.needs_programs
+
+NEW = ("another one", "root's other one")
+
+
+@pytest.fixture
+async def pods(tmp_path: Path) -> AsyncIterator[Pods]:
+    """Three members, with users."""
+    async with Pods(tmp_path / "etcd") as made:
+        made.create()
+        await made.until_whole()
+        await made.until_users()
+        yield made
+
+
+async def write(pods: Pods, key: str) -> int:
+    """Write as the hub, until it is done; returns the revision."""
+    store = pods.store()
+
+    async def written() -> int:
+        try:
+            return (await store.write([Put(key, b"1")])).revision
+        except StoreUnavailable:
+            return 0
+
+    try:
+        return await until(written, f"{key} is written")
+    finally:
+        await store.close()
+
+
+async def keys(pods: Pods, number: int) -> set[str]:
+    """The keys as one member alone gives them."""
+    store = pods.store(endpoints=[pods.nodes[number].client_url])
+    try:
+        return {item.key for item in (await store.read("")).items}
+    finally:
+        await store.close()
+
+
+async def test_three_at_once_found_one_cluster(pods: Pods) -> None:
+    await write(pods, "routes/a")
+    for number in range(3):
+        assert await keys(pods, number) == {"routes/a"}
+    assert sum(pods.log(n).count("founding a new cluster") for n in range(3)) == 1
+
+
+async def test_a_member_whose_volume_is_deleted_comes_back_by_itself(pods: Pods) -> None:
+    await write(pods, "routes/a")
+    before = {member.id for member in await pods.members()}
+    cluster = await pods.cluster_id()
+    await pods.delete(1, disk=True)
+    pods.create(1)
+    await pods.until_whole()
+    assert len({member.id for member in await pods.members()} & before) == 2
+    assert await pods.cluster_id() == cluster
+    assert await keys(pods, 1) == {"routes/a"}
+
+
+async def test_a_rolling_restart_never_loses_quorum(pods: Pods) -> None:
+    store = pods.store(timeout=10.0)
+    done: list[int] = []
+    stop = asyncio.Event()
+
+    async def load() -> None:
+        while not stop.is_set():
+            done.append((await store.write([Put("routes/x", b"1")])).revision)
+
+    try:
+        writing = asyncio.create_task(load())
+        for number in range(3):
+            await pods.delete(number, term=True)
+            pods.create(number)
+            await pods.until_whole()
+        stop.set()
+        await writing
+    finally:
+        await store.close()
+    assert done == sorted(set(done))
+    assert await pods.cluster_id()
+    assert "founding" not in "".join(pods.log(n) for n in (1, 2))
+
+
+async def test_a_rejoin_that_is_interrupted_is_done_again(pods: Pods) -> None:
+    await write(pods, "routes/a")
+    await pods.delete(2, disk=True)
+    old = next(m for m in await pods.members() if m.name == "etcd-2")
+    async with pods.access() as access:
+        # as far as `prepare` may have come before its node went down
+        await access.call(pods.nodes[0], "/v3/cluster/member/remove", {"ID": str(old.id)})
+        body = {"peerURLs": [pods.nodes[2].peer_url], "isLearner": True}
+
+        async def added() -> bool:
+            try:
+                await access.call(pods.nodes[0], "/v3/cluster/member/add", body)
+            except Exception:
+                return False
+            return True
+
+        await until(added, "the member is added")
+    pods.create(2)
+    await pods.until_whole()
+    assert await keys(pods, 2) == {"routes/a"}
+
+
+async def test_a_member_that_was_removed_while_it_ran_comes_back(pods: Pods) -> None:
+    await write(pods, "routes/a")
+    old = next(m for m in await pods.members() if m.name == "etcd-2")
+    async with pods.access() as access:
+        await access.call(pods.nodes[0], "/v3/cluster/member/remove", {"ID": str(old.id)})
+    await pods.until_whole()
+    assert old.id not in {m.id for m in await pods.members()}
+    assert await keys(pods, 2) == {"routes/a"}
+
+
+async def test_all_volumes_lost_found_another_cluster_with_the_same_users(pods: Pods) -> None:
+    await write(pods, "routes/a")
+    before = await pods.cluster_id()
+    for number in range(3):
+        await pods.delete(number, disk=True)
+    pods.create()
+    await pods.until_whole()
+    await pods.until_users()
+    assert await pods.cluster_id() not in (0, before)
+    assert await keys(pods, 0) == set()
+
+
+async def test_all_pods_restarted_keep_their_cluster(pods: Pods) -> None:
+    await write(pods, "routes/a")
+    before = await pods.cluster_id()
+    for number in range(3):
+        await pods.delete(number)
+    pods.create()
+    await pods.until_whole()
+    assert await pods.cluster_id() == before
+    assert await keys(pods, 1) == {"routes/a"}
+
+
+async def test_a_lost_disk_waits_for_the_others_data(pods: Pods) -> None:
+    await write(pods, "routes/a")
+    before = await pods.cluster_id()
+    for number in range(3):
+        await pods.delete(number, disk=number == 0)
+    pods.create(0)
+    await until(lambda: "no cluster with a leader answers" in pods.log(0), "etcd-0 waits")
+    pods.create(1, 2)
+    await pods.until_whole()
+    assert await pods.cluster_id() == before
+    assert await keys(pods, 0) == {"routes/a"}
+
+
+async def test_members_are_added_and_taken_away(tmp_path: Path) -> None:
+    async with Pods(tmp_path / "etcd", 1) as pods:
+        pods.create()
+        await pods.until_whole()
+        await pods.until_users()
+        await write(pods, "routes/a")
+        pods.size = 3
+        pods.create(1, 2)  # the old pod learns of them when it is started again
+        await until(
+            lambda: sum("votes from now on" in pods.log(n) for n in (1, 2)) == 2, "two more"
+        )
+        await pods.delete(0)
+        pods.create(0)
+        await pods.until_whole()
+        # a StatefulSet takes the last ones away at once, before anything can be asked of them
+        pods.size = 1
+        for number in range(3):
+            await pods.delete(number, disk=number > 0)
+        pods.create(0)
+        await pods.until_whole()
+        assert await keys(pods, 0) == {"routes/a"}
+        await write(pods, "routes/b")
+
+
+async def test_what_was_taken_away_is_removed(tmp_path: Path) -> None:
+    async with Pods(tmp_path / "etcd", 3, most=3, keep=["--patience=1"]) as pods:
+        pods.create()
+        await pods.until_whole()
+        await pods.until_users()
+        pods.size = 2
+        await pods.delete(2, disk=True)
+        for number in range(2):
+            await pods.delete(number)
+            pods.create(number)
+            await until(lambda: members_vote(pods, number), "it votes again")  # noqa: B023
+        await pods.until_whole()
+
+
+async def members_vote(pods: Pods, number: int) -> bool:
+    peer = (await pods.look())[number]
+    return isinstance(peer, Running) and peer.has_leader
+
+
+async def test_nothing_is_written_where_nothing_is_to_be_done(pods: Pods) -> None:
+    store = pods.store()
+    try:
+        await store.read("")
+        token = store.gateway._token
+        for number in range(3):  # another start of each keeper
+            await pods.delete(number)
+            pods.create(number)
+            await pods.until_whole()
+        await until(lambda: all(pods.log(n).count("are well") > 1 for n in range(3)), "all look")
+    finally:
+        await store.close()
+    assert token
+    said = [line for n in range(3) for line in pods.log(n).splitlines() if " users: " in line]
+    assert len(said) == len(set(line.partition(" users: ")[2] for line in said))
+
+
+async def test_passwords_that_are_renewed_are_set(pods: Pods) -> None:
+    (pods.directory / "hub-password").write_text(NEW[0])
+    (pods.directory / "root-password").write_text(NEW[1] + "\n")
+    store = pods.store(password=NEW[0], timeout=2.0)
+    root = pods.store("root", password=NEW[1], timeout=2.0)
+
+    async def both() -> bool:
+        try:
+            await store.read("")
+            await root.read("")
+        except StoreError:
+            return False
+        return True
+
+    try:
+        await until(both, "hub and root sign in with the new passwords")
+    finally:
+        await store.close()
+        await root.close()
+    await pods.delete(1, disk=True)
+    pods.create(1)
+    await pods.until_whole()
+
+
+async def test_a_full_etcd_is_emptied(tmp_path: Path) -> None:
+    quota = 8 * 1024 * 1024
+    async with Pods(tmp_path / "etcd", options=[f"--quota-bytes={quota}"]) as pods:
+        pods.create()
+        await pods.until_whole()
+        await pods.until_users()
+        store = pods.store()
+        try:
+            with pytest.raises(StoreError, match="is full"):  # noqa: PT012
+                for _ in range(200):
+                    await store.write([Put("routes/x", b"x" * 100_000)])
+        finally:
+            await store.close()
+        await until(lambda: can_write(pods), "etcd takes writes again")
+        said = [pods.log(n) for n in range(3)]
+        assert all("defragmented" in log for log in said)
+
+
+async def can_write(pods: Pods) -> bool:
+    store = pods.store()
+    try:
+        await store.write([Put("routes/y", b"1")])
+    except StoreError:
+        return False
+    finally:
+        await store.close()
+    return True
+
+
+async def test_a_wrong_ca_says_which_file(tmp_path: Path) -> None:
+    async with Pods(tmp_path / "etcd", 1) as pods:
+        (pods.tls / "ca.crt").write_text("nothing")
+        pods.create()
+        await until(lambda: str(pods.tls / "ca.crt") in pods.log(0), "the file is named")
+        assert "Traceback" not in pods.log(0)
