@@ -7,12 +7,14 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from fake_cluster import cluster
 from harness.z2jh import z2jh_schema
 
 from jupyterhub_junction.migrate.check import merge
@@ -213,14 +215,18 @@ def helm(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def template(
-    folder: Path, *names: str, version: str = "4.4.0", schema: Any = None
+    folder: Path,
+    *names: str,
+    version: str = "4.4.0",
+    schema: Any = None,
+    words: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     files = []
     for name in names:
         file = folder / f"{name}.yaml"
         file.write_text(rendered(name, preset(name)))
         files += ["-f", str(file)]
-    return helm("template", "hub", str(chart(folder / "z2jh", version, schema)), *files)
+    return helm("template", "hub", str(chart(folder / "z2jh", version, schema)), *files, *words)
 
 
 def test_the_guard_renders_to_a_flag_that_a_replica_takes(tmp_path: Path) -> None:
@@ -247,3 +253,80 @@ def test_helm_refuses_two_presets_by_their_key(tmp_path: Path) -> None:
     done = template(tmp_path, "prepare", "takeover", schema=z2jh_schema())
     assert done.returncode
     assert ONE in done.stderr
+
+
+# --- what helm asks the cluster before it takes over -----------------------------------------
+
+
+def with_replicas(number: int) -> dict[str, Any]:
+    return {"kind": "Deployment", "status": {"readyReplicas": number} if number else {}}
+
+
+def proxied_by(image: str) -> dict[str, Any]:
+    return {
+        "kind": "Deployment",
+        "spec": {"template": {"spec": {"containers": [{"name": "chp", "image": image}]}}},
+    }
+
+
+CHP, JUNCTION = (
+    "quay.io/jupyterhub/configurable-http-proxy:5",
+    "quay.io/jupyterhub-junction/replica:1",
+)
+SERVICE, SECRET = {"services/proxy-public": {}}, {"secrets/junction-etcd-access": {}}
+NOT_LOADED = "no replica of Deployment junction-replica is ready"
+NO_ACCESS = "Secret junction-etcd-access is not in namespace ns: install Junction's chart"
+
+
+@pytest.mark.parametrize(
+    ("objects", "says"),
+    [
+        ({}, ""),  # a first install
+        ({**SERVICE, "deployments/proxy": proxied_by(CHP)}, NO_ACCESS),
+        ({**SERVICE, **SECRET, "deployments/proxy": proxied_by(CHP)}, NOT_LOADED),
+        ({**SERVICE, **SECRET, "deployments/junction-replica": with_replicas(0)}, NOT_LOADED),
+        ({**SERVICE, **SECRET, "deployments/junction-replica": with_replicas(1)}, ""),
+        # taken over already: whatever is amiss, upgrades go on
+        ({**SERVICE, "deployments/proxy": proxied_by(JUNCTION)}, ""),
+    ],
+    ids=["install", "no-secret", "no-chart", "not-loaded", "loaded", "taken-over"],
+)
+def test_nothing_is_taken_over_before_replicas_serve(
+    objects: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    kinds = {"Service": "services", "Secret": "secrets", "Deployment": "deployments"}
+
+    def answer(path: str) -> dict[str, Any]:
+        path = path.partition("?")[0]
+        for group, names in (
+            ("/api/v1", ("Service", "Secret")),
+            ("/apis/apps/v1", ("Deployment",)),
+        ):
+            if path == group:
+                resources = [
+                    {"name": kinds[kind], "kind": kind, "namespaced": True, "verbs": ["get"]}
+                    for kind in names
+                ]
+                return {
+                    "kind": "APIResourceList",
+                    "groupVersion": group.split("/", 2)[2],
+                    "resources": resources,
+                }
+            found = objects.get(path.removeprefix(f"{group}/namespaces/ns/"))
+            if found is not None:
+                name = path.rpartition("/")[2]
+                return {"kind": "Service", "apiVersion": "v1", "metadata": {"name": name}, **found}
+        return {"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}
+
+    with cluster(tmp_path) as here:
+        here.answer = answer  # type: ignore[method-assign]
+        done = template(
+            tmp_path,
+            "takeover",
+            words=("-n", "ns", "--dry-run=server", f"--kubeconfig={here.kubeconfig}"),
+        )
+    if says:
+        assert done.returncode
+        assert says in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
