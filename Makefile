@@ -45,8 +45,9 @@ bench: ## Measure Junction and its peers side by side, in about 45 minutes (ARGS
 bench-quick: ## The same up to 1,000 routes, in under 10 minutes
 	@$(BENCH) --quick $(ARGS)
 
-chart-docs: ## Write the chart's schema and the table of its values, from the comments in values.yaml
+chart-docs: ## Write what is made for the charts: schema, tables of values, presets
 	@$(SETUP) venv -- python ci/chart_docs.py chart/junction
+	@$(SETUP) venv -- python ci/migration_docs.py chart
 
 images: ## Build the images that the cluster's tests need, as root and without a registry
 	@images/build $(ARGS)
@@ -56,7 +57,7 @@ wheel: ## Build the package's wheel, for the Dockerfiles in images/
 
 lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check $(CODE) && ruff format --check $(CODE) && mypy'
-	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo readme_table.py chart_docs.py'
+	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo readme_table.py chart_docs.py migration_docs.py'
 	@$(SETUP) venv -- bash -c 'cd images && exec mypy --strict -p builder'
 	@$(SETUP) venv -- bash -c 'cd chart/tests && MYPYPATH=../../ci exec mypy --strict *.py'
 	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests exec mypy -p bench'

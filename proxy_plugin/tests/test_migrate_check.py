@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from harness.z2jh import z2jh_schema
+from migration_docs import made
 
 from jupyterhub_junction.migrate.check import check, merge
 from jupyterhub_junction.migrate.command import migrate
@@ -206,9 +207,9 @@ def test_rows_are_sound() -> None:
         assert not option.says.endswith(".")
 
 
-def test_the_docs_have_the_table() -> None:
-    text = (ROOT / "chart" / "MIGRATION.md").read_text()
-    begin, end = "<!-- options -->\n", "\n<!-- /options -->"
-    assert text.partition(begin)[2].partition(end)[0] == table(), (
-        "put what jupyterhub_junction.migrate.options.table() gives between the markers"
-    )
+def test_the_files_of_the_charts_are_what_make_chart_docs_writes() -> None:
+    files = made(ROOT / "chart")
+    assert len(files) == 5
+    stale = [path.name for path, text in files.items() if path.read_text() != text]
+    assert not stale, f"run `make chart-docs`: {stale}"
+    assert table() in (ROOT / "chart" / "MIGRATION.md").read_text()

@@ -25,7 +25,7 @@ from .fill import Chp, Fill
 from .options import FATES
 from .presets import HUB_IMAGE, PRESETS, REPLICA_IMAGE, BadPreset, Names, preset
 
-__all__ = ["fill_chp", "migrate"]
+__all__ = ["as_yaml", "fill_chp", "migrate", "rendered"]
 
 #: exit codes of ``check``
 NO_COUNTERPART, BAD_INPUT = 1, 2
@@ -139,8 +139,12 @@ _Dumper.add_representer(str, _text)
 
 def rendered(name: str, values: dict[str, Any], words: str = "") -> str:
     """A preset as a file."""
-    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, width=10_000)
-    return HEADER.format(what=_WHAT[name], words=words) + text
+    return HEADER.format(what=_WHAT[name], words=words) + as_yaml(values)
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    """Values as helm reads them, and people."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, width=10_000)
 
 
 def _presets(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -30,6 +30,10 @@ from .etcd import TraefikEtcdProxy
 __all__ = ["MirrorStatus", "MirroredProxy"]
 
 Routes = dict[str, dict[str, Any]]
+Held = dict[str, tuple[str, dict[str, Any]]]
+#: what the serving side and the other one had when the check that runs now read them: it writes
+#: a route only where it is missing, as CHP takes a write for activity.  Other calls see none of it.
+_HELD: ContextVar[tuple[Held, Held]] = ContextVar("_HELD", default=({}, {}))
 
 IN_STEP = Gauge(
     "junction_mirror_in_step",
@@ -152,21 +156,25 @@ class MirroredProxy(Proxy):
             Exception: as the serving side's own class does.
         """
         spec = self.validate_routespec(routespec)
+        wanted = (target, data or {})
+        held = _HELD.get()
+        mine, theirs = (side.get(_canonical(spec)) == wanted for side in held)
+        task = None
         # each side its own: JupyterHub's class for CHP writes into what it is given
-        await self._both(
-            spec,
-            lambda: self._serving.add_route(spec, target, dict(data or {})),
-            lambda: self._following.add_route(spec, target, dict(data or {})),
-        )
+        if not theirs:
+            task = self.follower.submit(
+                spec, lambda: self._following.add_route(spec, target, dict(data or {}))
+            )
+        if not mine:
+            await self._serving.add_route(spec, target, dict(data or {}))
+        await self.follower.settle(task)
 
     async def delete_route(self, routespec: str) -> None:
         """Delete a route if it is there; returns as :meth:`add_route` does."""
         spec = self.validate_routespec(routespec)
-        await self._both(
-            spec,
-            lambda: self._serving.delete_route(spec),
-            lambda: self._following.delete_route(spec),
-        )
+        task = self.follower.submit(spec, lambda: self._following.delete_route(spec))
+        await self._serving.delete_route(spec)
+        await self.follower.settle(task)
         self.follower.refused.pop(spec, None)
 
     async def get_all_routes(self) -> Routes:
@@ -188,7 +196,11 @@ class MirroredProxy(Proxy):
             mine, theirs = await self._read()
             alike, unlike = self._compare(mine, theirs)
             nobodys = {spec: {"routespec": spec, "target": "", "data": {}} for spec in unlike}
-            await super().check_routes(user_dict, service_dict, alike | nobodys)
+            held = _HELD.set((self._all_given(mine), self._all_given(theirs or {})))
+            try:
+                await super().check_routes(user_dict, service_dict, alike | nobodys)
+            finally:
+                _HELD.reset(held)
             if self.serving == "etcd":
                 await self.etcd.checked(user_dict)
             elif theirs is not None:
@@ -201,16 +213,6 @@ class MirroredProxy(Proxy):
         await self.follower.drain()
         if not self.follower.failed:
             await self.etcd.checked(user_dict)
-
-    async def _both(
-        self,
-        spec: str,
-        serving: Callable[[], Awaitable[None]],
-        following: Callable[[], Awaitable[None]],
-    ) -> None:
-        task = self.follower.submit(spec, following)
-        await serving()
-        await self.follower.settle(task)
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -259,6 +261,12 @@ class MirroredProxy(Proxy):
         if self.host_routing:
             data.pop("host", None)  # CHP's own
         return data, data.pop("last_activity", "")
+
+    def _all_given(self, routes: Routes) -> Held:
+        return {
+            _canonical(spec): (route["target"], self._given(route)[0])
+            for spec, route in routes.items()
+        }
 
     # --- the side that fell behind ----------------------------------------------------------
 
