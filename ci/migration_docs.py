@@ -25,6 +25,9 @@ junction:
   jupyterhub:
     # Replicas join z2jh's proxy-public.
     enabled: true
+  service:
+    # Users come by proxy-public.
+    enabled: false
 
 # What is here is what the preset takeover sets; helm merges maps with yours.  Write extraEnv as a
 # map, not as a list, which would replace these.

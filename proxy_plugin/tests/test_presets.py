@@ -163,6 +163,38 @@ def test_etcd_may_be_reached_where_private_addresses_may_not(name: str) -> None:
     assert ("networkPolicy" in preset(name, own=own)["proxy"]["chp"]) == (name != "prepare")
 
 
+def references(values: Any) -> set[tuple[str, str]]:
+    """The Secrets and keys that values refer to."""
+    if isinstance(values, list):
+        return set().union(*map(references, values))
+    if not isinstance(values, dict):
+        return set()
+    found = set().union(*map(references, values.values()))
+    if "secretKeyRef" in values:
+        found.add((values["secretKeyRef"]["name"], values["secretKeyRef"]["key"]))
+    return found
+
+
+@pytest.mark.parametrize("release", ["junction", "east", "my-junction-2"])
+def test_the_chart_makes_what_the_presets_refer_to(release: str) -> None:
+    done = helm("template", release, str(ROOT / "chart" / "junction"), "--kube-version", "1.34.0")
+    assert done.returncode == 0, done.stderr
+    objects = [one for one in yaml.safe_load_all(done.stdout) if one]
+    made = {
+        (one["metadata"]["name"], key)
+        for one in objects
+        if one["kind"] == "Secret"
+        for key in {**one.get("data", {}), **one.get("stringData", {})}
+    }
+    names = Names.of_release(release)
+    wanted = set().union(*(references(preset(name, names)) for name in PRESETS))
+    z2jhs = {("hub", "hub.config.ConfigurableHTTPProxy.auth_token")}
+    assert wanted - z2jhs <= made
+    assert len(wanted) == 15
+    deployments = [one["metadata"]["name"] for one in objects if one["kind"] == "Deployment"]
+    assert deployments == [f"{names.junction}-replica"], "which the guard looks for"
+
+
 def test_a_flag_refused_by_a_replica_is_refused_here() -> None:
     own = {"proxy": {"chp": {"extraCommandLineFlags": ["--no-such-flag"]}}}
     with pytest.raises(BadPreset, match=r"extraCommandLineFlags: --no-such-flag is no flag"):
