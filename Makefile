@@ -14,7 +14,7 @@ CLUSTER := $(SETUP) venv kubernetes containers -- env PYTHONPATH=ci
 BENCH := $(SETUP) venv etcd chp wrk nginx -- env PYTHONPATH=loadtests:proxy_plugin/tests python -m bench
 
 .PHONY: help setup demo test test-images test-fast conformance bench bench-quick chart-docs images wheel \
-	cluster-up cluster-down cluster-test lint format clean
+	cluster-up cluster-down e2e lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -25,8 +25,9 @@ setup: ## Set up everything the other targets need, and print the environment
 demo: ## Run JupyterHub behind two replicas and three etcd members, with a live table
 	@$(SETUP) etcd -- env PYTHONPATH=ci python -m demo
 
-test: ## Run every test, the browser's included
+test: ## Run every test, the browser's and, as root, the cluster's included
 	@$(SETUP) -- bash -c 'cd proxy_plugin && exec pytest $(ARGS)'
+	@ci/run_e2e $(ARGS)
 
 test-fast: ## Run the tests that need no other program than helm
 	@$(SETUP) venv helm -- bash -c 'cd proxy_plugin && exec pytest -m "not needs_programs" $(ARGS)'
@@ -47,8 +48,9 @@ bench: ## Measure Junction and its peers side by side, in about 45 minutes (ARGS
 bench-quick: ## The same up to 1,000 routes, in under 10 minutes
 	@$(BENCH) --quick $(ARGS)
 
-chart-docs: ## Write the chart's schema and the table of its values, from the comments in values.yaml
+chart-docs: ## Write what is made for the charts: schema, tables of values, presets
 	@$(SETUP) venv -- python ci/chart_docs.py chart/junction
+	@$(SETUP) venv -- python ci/migration_docs.py chart
 
 images: ## Build the images that the cluster's tests need, as root and without a registry
 	@images/build $(ARGS)
@@ -62,12 +64,12 @@ cluster-up: ## Make a Kubernetes with three nodes on this machine (root; see ci/
 cluster-down: ## Take it down; nothing of it is left
 	@$(CLUSTER) python -m cluster down
 
-cluster-test: ## Test the cluster itself: nodes die and come back; it is down afterwards
-	@$(CLUSTER) bash -c 'cd ci && exec pytest e2e/test_cluster.py e2e/test_policies.py $(ARGS)'
+e2e: ## Install, upgrade and break the chart on a real Kubernetes, with real users (root, or KUBECONFIG)
+	@ci/run_e2e $(ARGS)
 
 lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check $(CODE) && ruff format --check $(CODE) && mypy'
-	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo cluster e2e readme_table.py chart_docs.py'
+	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo cluster e2e readme_table.py chart_docs.py migration_docs.py'
 	@$(SETUP) venv -- bash -c 'cd images && exec mypy --strict -p builder'
 	@$(SETUP) venv -- bash -c 'cd chart/tests && MYPYPATH=../../ci exec mypy --strict *.py'
 	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests exec mypy -p bench'

@@ -17,17 +17,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def access() -> Iterator[cluster.Access]:
-    """The cluster that KUBECONFIG names, or one made here; that one is taken down at the end."""
+def access() -> cluster.Access:
+    """The cluster that KUBECONFIG names, or one made here, which ``ci/run_e2e`` takes down."""
     found = cluster.given()
-    running = found.kubeconfig.exists()
     if found.owned:
         cluster.up()
         cluster.load(_images())
         os.environ["KUBECONFIG"] = str(found.kubeconfig)
-    yield found
-    if found.owned and not running and not os.environ.get("JUNCTION_KEEP_CLUSTER"):
-        cluster.down()
+    return found
 
 
 def _images() -> list[Path]:
@@ -44,7 +41,7 @@ def kube_config(access: cluster.Access) -> str:
     return str(access.kubeconfig)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(access: cluster.Access) -> Iterator[Site]:
     """Junction and a hub in a namespace that enforces the restricted Pod Security Standard."""
     with new_namespace(access.kubeconfig) as kube, tempfile.TemporaryDirectory() as folder:

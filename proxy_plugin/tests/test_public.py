@@ -78,6 +78,7 @@ PROXIES = {
     "junction": "TraefikEtcdProxy",
     "junction-file": "TraefikFileProxy",
     "junction-inprocess": "InProcessProxy",
+    "junction-mirror": "MirroredProxy",
 }
 
 

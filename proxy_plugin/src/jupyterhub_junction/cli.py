@@ -272,6 +272,10 @@ def _parser() -> argparse.ArgumentParser:
     _replica_arguments(replica)
     _etcd_arguments(replica)
 
+    # these have parsers of their own: see main
+    commands.add_parser("migrate", help="move a Zero to JupyterHub from CHP, and back")
+    commands.add_parser("fill-chp", help="fill the table of a new CHP from etcd, on the way back")
+
     agent = commands.add_parser("agent", help="run only the agent of a Traefik that runs already")
     agent.add_argument(
         "--runtime-dir", metavar="DIR", required=True, help="folder of that Traefik's files"
@@ -354,7 +358,12 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] in (["migrate"], ["fill-chp"]):
+        from .migrate import command  # a replica needs nothing of it
+
+        return (command.migrate if words[0] == "migrate" else command.fill_chp)(words[1:])
+    return run(words)
 
 
 def run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import hashlib
@@ -10,136 +9,18 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-import shutil
-import ssl
 import subprocess
 import warnings
 from collections.abc import AsyncIterator
 from typing import Any
 
 from harness.etcd_cluster import EtcdCluster, etcd_program
-from jupyterhub.proxy import ConfigurableHTTPProxy
 from ours import OURS
+from reference import CHP, needs, program
 
-from jupyterhub_junction.conformance.implementation import FEATURES, Implementation, Running
+from jupyterhub_junction.conformance.implementation import Implementation, Running
 from jupyterhub_junction.conformance.surroundings import Surroundings
 from jupyterhub_junction.sockets import free_port
-
-
-def _program(name: str, variable: str) -> str | None:
-    return os.environ.get(variable) or shutil.which(name)
-
-
-def _needs(name: str, variable: str):
-    """A check that a program is there: in the environment variable, or on PATH."""
-
-    def missing() -> str | None:
-        if _program(name, variable) is None:
-            return f"{name} is not on PATH, and {variable} does not name it"
-        return None
-
-    return missing
-
-
-# -- configurable-http-proxy, the reference
-
-
-def _chp_command() -> str:
-    return _program("configurable-http-proxy", "JUNCTION_CHP") or ""
-
-
-def _chp_version() -> str:
-    shown = subprocess.run([_chp_command(), "--version"], capture_output=True, text=True)
-    return f"configurable-http-proxy {shown.stdout.strip()}"
-
-
-@contextlib.asynccontextmanager
-async def _hub_http_client(around: Surroundings) -> AsyncIterator[None]:
-    """JupyterHub 6 has one HTTP client for the whole process; it must not outlive its loop."""
-    try:
-        from jupyterhub.httpclient import JupyterHubHTTPClient
-    except ImportError:
-        yield
-        return
-    options = {}
-    if around.options.internal_ssl:
-        context = ssl.create_default_context(cafile=around.internal["cafile"])
-        context.load_cert_chain(around.internal["certfile"], around.internal["keyfile"])
-        options["ssl"] = context
-    JupyterHubHTTPClient.clear_instance()
-    JupyterHubHTTPClient.instance(_internal_connector_options=options)
-    try:
-        yield
-    finally:
-        await JupyterHubHTTPClient.loop_instance().close()
-        JupyterHubHTTPClient.clear_instance()
-
-
-@contextlib.asynccontextmanager
-async def start_chp(around: Surroundings) -> AsyncIterator[Running]:
-    scheme = "https" if around.options.internal_ssl else "http"
-    settings = {
-        "command": [_chp_command()],
-        "auth_token": "a-token",
-        "api_url": f"{scheme}://127.0.0.1:{free_port()}",
-        "pid_file": str(around.directory / "chp.pid"),
-        "log_level": "error",
-        # Its own watch would start it a second time after restart_proxy.
-        "check_running_interval": 3600,
-        **around.proxy_arguments(),
-    }
-    async with _hub_http_client(around):
-        owner = ConfigurableHTTPProxy(**settings)
-        await owner.start()
-
-        async def restart_hub() -> ConfigurableHTTPProxy:
-            return ConfigurableHTTPProxy(should_start=False, **settings)
-
-        async def restart_proxy() -> None:
-            await asyncio.to_thread(_stop_chp, owner)
-            await owner.start()
-
-        try:
-            yield Running(owner, (around.public_url,), restart_hub, restart_proxy)
-        finally:
-            await asyncio.to_thread(_stop_chp, owner)
-
-
-def _stop_chp(owner: ConfigurableHTTPProxy) -> None:
-    owner._check_running_callback.stop()
-    owner.proxy_process.kill()
-    owner.proxy_process.wait()
-    owner._remove_process_files()
-
-
-_CHP_DIES = "the client is left waiting: the cut is not passed on"
-
-CHP = Implementation(
-    "chp",
-    start_chp,
-    features=frozenset(FEATURES) - {"refuses-bad-routes"},
-    known={
-        "activity-websocket-server": "only what clients send over a WebSocket counts",
-        "dies-chunked": _CHP_DIES,
-        "dies-counted": _CHP_DIES,
-        "dies-reset": _CHP_DIES,
-        "forwarded-not-trusted": "X-Forwarded-* fields of any client are added to",
-        "head-before-body": "the head is held until the body begins",
-        "hop-by-hop-request": "fields that Connection names are handed on",
-        "hop-by-hop-response": "fields that Connection names are handed on",
-        "host-case": "host names are compared as they are written",
-        "path-dot-segments": "dot segments are resolved",
-        "path-dot-segments-encoded": "dot segments are resolved",
-        "path-not-utf8": "answered with 500: paths have to be UTF-8",
-        "query-quote": "' arrives as %27",
-        "trailers-request": "trailers are dropped",
-        "trailers-response": "trailers are dropped",
-    },
-    missing=_needs("configurable-http-proxy", "JUNCTION_CHP"),
-    version=_chp_version,
-    reference=True,
-)
-
 
 # -- jupyterhub-traefik-proxy, the peer
 
@@ -149,7 +30,7 @@ def _peer_missing() -> str | None:
         return "jupyterhub-traefik-proxy is not installed"
     if importlib.util.find_spec("toml") is None:
         return "toml is not installed"
-    return _needs("traefik", "JUNCTION_TRAEFIK")()
+    return needs("traefik", "JUNCTION_TRAEFIK")()
 
 
 def _peer_etcd_missing() -> str | None:
@@ -162,7 +43,7 @@ def _peer_etcd_missing() -> str | None:
 
 def _peer_version(provider: str) -> str:
     shown = subprocess.run(
-        [_program("traefik", "JUNCTION_TRAEFIK") or "", "version"],
+        [program("traefik", "JUNCTION_TRAEFIK") or "", "version"],
         capture_output=True,
         text=True,
     )
@@ -174,7 +55,7 @@ def _peer_version(provider: str) -> str:
 def _start_traefik(proxy: Any) -> None:
     """In place of its own, which finds its program on PATH only."""
     proxy.traefik_process = subprocess.Popen(
-        [_program("traefik", "JUNCTION_TRAEFIK"), "--configfile", proxy.static_config_file],
+        [program("traefik", "JUNCTION_TRAEFIK"), "--configfile", proxy.static_config_file],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

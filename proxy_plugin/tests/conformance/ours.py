@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from harness.etcd_cluster import EtcdCluster, etcd_program
 from harness.replicas import Replica
+from reference import CHP, run_chp
+from traitlets.config import Config
 
 from jupyterhub_junction import __version__
 from jupyterhub_junction.conformance.implementation import FEATURES, Implementation, Running
@@ -15,6 +19,7 @@ from jupyterhub_junction.proxies.etcd import TraefikEtcdProxy
 from jupyterhub_junction.proxies.file import TraefikFileProxy
 from jupyterhub_junction.proxies.inprocess import InProcessProxy
 from jupyterhub_junction.proxies.internal_ssl import internal_files
+from jupyterhub_junction.proxies.mirror import MirroredProxy
 from jupyterhub_junction.runtime import TraefikMissing, find_traefik
 
 #: The kernel's connection table, which activity is read from, knows no statuses.
@@ -86,7 +91,10 @@ def _version() -> str:
 
 
 @contextlib.asynccontextmanager
-async def start_junction(around: Surroundings) -> AsyncIterator[Running]:
+async def _replicas(
+    around: Surroundings, make: Callable[[EtcdCluster], Any], *, members: int, names: Sequence[str]
+) -> AsyncIterator[Running]:
+    """etcd and replicas, and proxy objects for them."""
     arguments = []
     if around.ssl_cert:
         arguments += [f"--ssl-cert={around.ssl_cert}", f"--ssl-key={around.ssl_key}"]
@@ -96,11 +104,8 @@ async def start_junction(around: Surroundings) -> AsyncIterator[Running]:
             f"--target-cert={files.certificate}",
             f"--target-key={files.key}",
         ]
-    async with EtcdCluster(around.directory / "etcd", members=3) as cluster:
-        replicas = [Replica(name, cluster, around.directory, arguments) for name in ("one", "two")]
-
-        def make() -> TraefikEtcdProxy:
-            return TraefikEtcdProxy(etcd_endpoints=cluster.endpoints, **around.proxy_arguments())
+    async with EtcdCluster(around.directory / "etcd", members=members) as cluster:
+        replicas = [Replica(name, cluster, around.directory, arguments) for name in names]
 
         async def restart_proxy() -> None:
             for replica in replicas:
@@ -109,10 +114,10 @@ async def start_junction(around: Surroundings) -> AsyncIterator[Running]:
             for replica in replicas:
                 await replica.ready()
 
-        made: list[TraefikEtcdProxy] = []
+        made: list[Any] = []
 
-        async def restart_hub() -> TraefikEtcdProxy:
-            made.append(make())
+        async def restart_hub() -> Any:
+            made.append(make(cluster))
             return made[-1]
 
         try:
@@ -130,6 +135,41 @@ async def start_junction(around: Surroundings) -> AsyncIterator[Running]:
                 replica.stop()
             for each in made:
                 await each.stop()
+
+
+@contextlib.asynccontextmanager
+async def start_junction(around: Surroundings) -> AsyncIterator[Running]:
+    def make(cluster: EtcdCluster) -> TraefikEtcdProxy:
+        return TraefikEtcdProxy(etcd_endpoints=cluster.endpoints, **around.proxy_arguments())
+
+    async with _replicas(around, make, members=3, names=("one", "two")) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def start_mirror(around: Surroundings) -> AsyncIterator[Running]:
+    """CHP and a replica, as while a hub is moved: users may come to either."""
+    async with run_chp(around) as (_, settings, restart_chp):
+
+        def make(cluster: EtcdCluster) -> MirroredProxy:
+            config = Config(
+                {
+                    "ConfigurableHTTPProxy": settings,
+                    "TraefikEtcdProxy": {"etcd_endpoints": cluster.endpoints},
+                    "MirroredProxy": {"follow_timeout": 10},  # the machine may be busy
+                }
+            )
+            return MirroredProxy(config=config, **around.proxy_arguments())
+
+        async with _replicas(around, make, members=1, names=("one",)) as running:
+
+            async def restart_proxy() -> None:
+                assert running.restart_proxy is not None
+                await running.restart_proxy()
+                await restart_chp()
+
+            urls = (around.public_url, *running.urls)
+            yield replace(running, urls=urls, restart_proxy=restart_proxy)
 
 
 @contextlib.asynccontextmanager
@@ -179,5 +219,16 @@ INPROCESS = Implementation(
     features=frozenset(FEATURES) - {"hub-restart", "proxy-restart"},
     version=_version,
 )
+#: users come to CHP and to a replica, so it is as good as the worse of the two; what these do with
+#: requests stands in their own columns
+MIRROR = Implementation(
+    "junction-mirror",
+    start_mirror,
+    features=JUNCTION_FEATURES & CHP.features,
+    known={**DIFFERENCES, **CHP.known},
+    themes=frozenset({"hub"}),
+    missing=lambda: CHP.missing() or _no_etcd(),
+    version=_version,
+)
 
-OURS = [JUNCTION, FILE, INPROCESS]
+OURS = [JUNCTION, FILE, INPROCESS, MIRROR]

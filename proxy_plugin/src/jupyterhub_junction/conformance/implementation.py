@@ -75,6 +75,7 @@ class Implementation:
         version: what runs, for the report.
         reference: whether the others are measured against this one.
         unsteady: those of ``known`` that pass on some runs; they stay differences.
+        themes: it is run through these only, where others have shown the rest; empty for all.
         judged: whether what it fails fails the run; somebody else's proxy is only recorded.
     """
 
@@ -86,6 +87,7 @@ class Implementation:
     version: Callable[[], str] = lambda: ""
     reference: bool = False
     judged: bool = True
+    themes: frozenset[str] = frozenset()
     unsteady: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:

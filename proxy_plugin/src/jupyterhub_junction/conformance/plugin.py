@@ -136,6 +136,12 @@ class Case:
         if missing:
             self.record("not run", missing)
             pytest.skip(missing)
+        themes = self.implementation.themes
+        if themes and self.behaviour.theme not in themes:
+            self.record("not claimed", f"run through {', '.join(sorted(themes))} only")
+            pytest.skip(
+                f"{self.implementation.name} is run through {', '.join(sorted(themes))} only"
+            )
         lacking = sorted(self.behaviour.needs - self.implementation.features)
         if lacking:
             self.record("not claimed", ", ".join(lacking))

@@ -121,6 +121,8 @@ class TraefikEtcdProxy(Proxy):
         super().__init__(**kwargs)
         self._writer: TableWriter | None = None
         self._complete = False  # the table in etcd was declared complete, and still is
+        #: whether the hub's start waits for etcd, and ends without it
+        self.waits_at_start = True
         self._connected = False
         # the greatest that this hub has written or read: etcd may have lost it since, and
         # replicas that hold a table take a later one only
@@ -231,6 +233,10 @@ class TraefikEtcdProxy(Proxy):
             # what was read before etcd was made anew says nothing of what it holds now
             routes = await self.get_all_routes()
         await super().check_routes(user_dict, service_dict, routes)
+        await self.checked(user_dict)
+
+    async def checked(self, user_dict: Any) -> None:
+        """All routes are in etcd: the table is declared complete, if it was not."""
         checking = any(
             spawner.pending == "check"
             for user in user_dict.values()
@@ -275,7 +281,7 @@ class TraefikEtcdProxy(Proxy):
             try:
                 snapshot = await self.writer.store.read(ROUTES, ACTIVITY, TABLE)
             except StoreError as error:
-                if self._connected:
+                if self._connected or not self.waits_at_start:
                     raise
                 if isinstance(error, StoreRefused) or loop.time() > deadline:
                     self.log.critical("The proxy cannot use etcd: %s", error)
