@@ -67,7 +67,7 @@ def new_namespace(kubeconfig: Path, enforce: str = "restricted") -> Iterator[Kub
         )  # fmt: skip
 
 
-def hub_values(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def hub_values() -> dict[str, Any]:
     """The hub's values: Junction's hub image, and etcd's access from the chart's Secret."""
     names = ["", "_PREFIX", "_USERNAME", "_PASSWORD", "_CA", "_CERT", "_KEY"]
     access = {
@@ -78,15 +78,12 @@ def hub_values(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
         }
         for name in names
     }
-    return merged(
-        {
-            "hub": {
-                "labels": {"junction.jupyter.org/etcd-client": "true"},
-                "extraEnv": access,
-            }
-        },
-        extra or {},
-    )
+    return {
+        "hub": {
+            "labels": {"junction.jupyter.org/etcd-client": "true"},
+            "extraEnv": access,
+        }
+    }
 
 
 class Site:
@@ -94,14 +91,14 @@ class Site:
 
     Args:
         kube: the namespace.
-        folder: of the machine, for the hub's database: it outlives a hub that moves to another node
-            of the tests' own cluster, whose nodes share the machine's disk.
+        node: where the hub and the users' servers run, so that others may die; anywhere if empty.
     """
 
-    def __init__(self, kube: Kube, folder: Path) -> None:
-        self.kube, self.folder = kube, folder
+    def __init__(self, kube: Kube, node: str = "") -> None:
+        self.kube = kube
         self.values: dict[str, Any] = SMALL
-        self.hub_values = hub_values()
+        here = {"nodeSelector": {"kubernetes.io/hostname": node} if node else {}}
+        self.hub_values = merged(hub_values(), {"hub": here, "singleuser": here})
         self.chart = CHART
         self.url = ""
 
@@ -131,9 +128,10 @@ class Site:
         """The site's own values with others on top."""
         return merged(self.values, values)
 
-    def upgrade_hub(self, values: Mapping[str, Any]) -> None:
-        """``helm upgrade`` of the hub."""
-        self.kube.helm("upgrade", "hub", str(HUB_CHART), values=values)
+    def upgrade_hub(self, values: Mapping[str, Any] | None = None) -> None:
+        """``helm upgrade`` of the hub with values beside its own."""
+        given = merged(self.hub_values, values or {})
+        self.kube.helm("upgrade", "hub", str(HUB_CHART), values=given)
         until(self.hub.answers, "the hub through the proxy", 60)
 
     def knows(self, routes: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from e2e.kube import until
-from e2e.site import REPLICAS, Site, hub_values
+from e2e.site import REPLICAS, Site
 
 ROUTES = 5_000
 
@@ -16,7 +16,7 @@ c.Proxy.extra_routes = {{f"/extra/{{number}}/": "http://hub:8081" for number in 
 
 
 def test_a_new_replica_with_thousands_of_routes_never_answers_without_them(site: Site) -> None:
-    site.upgrade_hub(hub_values({"hub": {"extraConfig": {"extra": EXTRA}}}))
+    site.upgrade_hub({"hub": {"extraConfig": {"extra": EXTRA}}})
     until(lambda: site.knows(ROUTES), "all routes", 180)
     with site.load(rate=80) as load:
         began = time.monotonic()
@@ -29,4 +29,4 @@ def test_a_new_replica_with_thousands_of_routes_never_answers_without_them(site:
         load.more(1000)
     assert not load.counted.failed, load.counted
     print(f"a new replica was ready {took:.1f} s after it was asked for")
-    site.upgrade_hub(hub_values())
+    site.upgrade_hub()

@@ -51,6 +51,7 @@ c.KubeSpawner.common_labels = {
 }
 c.KubeSpawner.extra_labels = {"hub.jupyter.org/network-access-hub": "true"}
 c.KubeSpawner.storage_pvc_ensure = False
+c.KubeSpawner.node_selector = values["singleuser"]["nodeSelector"]
 c.KubeSpawner.port = 8888
 c.KubeSpawner.start_timeout = 120
 c.KubeSpawner.http_timeout = 120
