@@ -40,7 +40,7 @@ class Closed:
     code: int | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Counted:
     """What came of the load, so far."""
 
@@ -50,12 +50,27 @@ class Counted:
     #: attempts to open a WebSocket that failed
     refused: list[Failed] = field(default_factory=list)
     open: int = 0
+    #: what the test did, and when, for whoever reads of a failure
+    events: list[tuple[float, str]] = field(default_factory=list)
+
+    def when(self, at: float) -> str:
+        """A moment, told from the last event before it."""
+        before = [one for one in self.events if one[0] <= at] or [(at, "then")]
+        return f"{at - before[-1][0]:.2f} s after {before[-1][1]}"
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         kinds = Counter(one.said for one in self.failed)
+        first = "; ".join(
+            f"{one.path} {self.when(one.began)} to {self.when(one.ended)}"
+            for one in self.failed[:5]
+        )
         return (
             f"{self.requests} requests, {len(self.failed)} failed {dict(kinds) or ''};"
             f" {self.open} WebSockets open, {len(self.closed)} closed, {len(self.refused)} refused"
+            f" {first}"
         )
 
 
@@ -117,6 +132,12 @@ class Load:
             if time.monotonic() > until:
                 raise TimeoutError(f"not within {deadline:g} s: {self.counted}")
             self._stop.wait(0.05)
+
+    def event(self, what: str) -> float:
+        """Note what is being done now; returns the moment, of the monotonic clock."""
+        now = time.monotonic()
+        self.counted.events.append((now, what))
+        return now
 
     def more(self, requests: int, deadline: float = 300) -> None:
         """Wait for so many more requests."""
