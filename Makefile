@@ -12,7 +12,12 @@ ARGS ?=
 CODE := --config pyproject.toml . ../ci ../ci/setup ../loadtests
 BENCH := $(SETUP) venv etcd chp wrk nginx -- env PYTHONPATH=loadtests:proxy_plugin/tests python -m bench
 
-.PHONY: help setup demo test test-fast conformance bench bench-quick lint format clean
+# HUB=https://… TOKEN=… loads a deployment; without them all is started here
+HUB ?=
+TOKEN ?=
+LOADTEST := $(SETUP) venv etcd chp wrk -- env PYTHONPATH=loadtests:proxy_plugin/tests:ci python -m scenarios
+
+.PHONY: help setup demo test test-fast conformance bench bench-quick loadtest lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,10 +46,14 @@ bench: ## Measure Junction and its peers side by side, in about 45 minutes (ARGS
 bench-quick: ## The same up to 1,000 routes, in under 10 minutes
 	@$(BENCH) --quick $(ARGS)
 
+loadtest: export JUNCTION_LOADTEST_TOKEN = $(TOKEN)
+loadtest: ## Load Junction and CHP, in 5 minutes; or a hub that runs: HUB=https://… TOKEN=… (ARGS="--help")
+	@$(LOADTEST) run $(if $(HUB),--hub '$(HUB)') $(ARGS)
+
 lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check $(CODE) && ruff format --check $(CODE) && mypy'
 	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo readme_table.py'
-	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests exec mypy -p bench'
+	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests:../ci exec mypy -p bench -p scenarios'
 
 format: ## Put the code into the form that lint asks for
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check --fix $(CODE); ruff format $(CODE)'

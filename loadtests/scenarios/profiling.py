@@ -1,0 +1,7 @@
+"""Profiles (to come)."""
+
+from .stage import Play
+
+
+async def profile(play: Play, seconds: float) -> None:
+    """Nothing yet."""
