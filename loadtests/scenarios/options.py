@@ -28,7 +28,11 @@ LOCAL = ("chp", "junction-1", "junction-2", "junction-3", "junction-inprocess", 
 REMOTE = "deployment"
 #: what a run may ask for at most: users at once, requests and changes a second, seconds, rounds
 MOST = {"users": 5000, "rate": 5000.0, "changes": 100.0, "seconds": 3600.0, "rounds": 20,
-        "routes": 50_000, "workers": 50, "real": 20}  # fmt: skip
+        "routes": 50_000, "workers": 50, "students": 2000}  # fmt: skip
+
+
+#: real servers that are started here at most: each is some 100 MB
+REAL = 20
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--routes", type=int, help="users with a server from the start (100; 5)")
     run.add_argument("--fault", default="replica", help=f"what is killed: {', '.join(FAULTS)}")
     run.add_argument("--at", type=float, default=0.4, help="when, as a share of the time (0.4)")
+    run.add_argument(
+        "--students", type=int,
+        help="of a class, who come within --seconds and work as long (30; a deployment: 10)",
+    )  # fmt: skip
     run.add_argument("--real", type=int, help="students with a real JupyterLab server (1)")
     run.add_argument("--password", default="", help="signs students in by the login form")
     run.add_argument("--profile", action="store_true", help="collect profiles in the last round")
@@ -161,8 +169,8 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
     if not local and given.only:
         refuse("--only chooses what is started here: not with --hub")
     real = 1 if given.real is None else given.real
-    if not 0 <= real <= MOST["real"]:
-        refuse(f"--real {real}: from 0 to {MOST['real']:g}")
+    if not 0 <= real <= REAL:
+        refuse(f"--real {real}: from 0 to {REAL}")
     everything = SCENARIOS if local else tuple(one for one in SCENARIOS if one != "faults")
     scenarios = _names("scenario", ",".join(given.scenario), SCENARIOS, everything)
     if not local and "faults" in scenarios:
@@ -174,7 +182,7 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
         settings={
             "users": int(number("users", 50, 20)), "rate": number("rate", 150, 20),
             "seconds": number("seconds", 8, 60), "changes": number("changes", 10, 0.5),
-            "routes": int(number("routes", 100, 5)), "fault": given.fault, "at": given.at,
+            "routes": int(number("routes", 100, 5)), "students": int(number("students", 30, 10)), "fault": given.fault, "at": given.at,
             "real": real, "sockets": True, "workers": given.workers, "listen": given.listen,
             "prefix": "", "password": given.password, "may_fail": local,
         },

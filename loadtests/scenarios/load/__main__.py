@@ -2,7 +2,7 @@
 
 The setup (JSON): ``users`` (a module of this package), ``addresses``, ``people``, ``count`` of
 users at once, ``arrive`` of them a second, ``rate`` of requests a second (0: as fast as they are
-answered), ``seconds``, and what the module wants.  A line: ``t`` (CLOCK_MONOTONIC), ``users``,
+answered), ``seconds`` at most, ``once`` if users leave by themselves, and what the module wants.  A line: ``t`` (CLOCK_MONOTONIC), ``users``,
 ``cpu`` (share of a core that this process used), ``bytes`` and ``kinds``.  It ends when its time is
 up, with its stdin, or at the line ``stop``; the last line is ``{"done": true}``.
 
@@ -60,7 +60,7 @@ class Stopped(Exception):
     """It was told to stop."""
 
 
-def _await_end(seconds: float, recorder: Recorder, runner: Any, commands: Any) -> None:
+def _await_end(seconds: float, once: bool, recorder: Recorder, runner: Any, commands: Any) -> None:
     """A line a second, until the time is up, stdin ends, or it says stop."""
     ends = time.monotonic() + seconds
     used, at = _used(), time.monotonic()
@@ -74,17 +74,8 @@ def _await_end(seconds: float, recorder: Recorder, runner: Any, commands: Any) -
             "cpu": max([share, *workers]),
         })  # fmt: skip
         used, at = now_used, now
-        if getattr(runner, "state", "") == "stopped" or _left(runner):
-            return
-
-
-def _left(runner: Any) -> bool:
-    """Whether users who end by themselves all have."""
-    return bool(getattr(runner, "all_left", False))
-
-
-def _people_per_user(setup: dict[str, Any]) -> int:
-    return max(1, int(setup["count"]))
+        if once and runner.state == "running" and runner.user_count == 0:
+            return  # all have come, and gone
 
 
 def generate(setup: dict[str, Any], stdin: Any) -> None:
@@ -99,9 +90,9 @@ def generate(setup: dict[str, Any], stdin: Any) -> None:
         runner = environment.create_local_runner()
     commands = gevent.spawn(stdin.readline)
     _say({"ready": True, "t": time.monotonic()})
-    runner.start(_people_per_user(setup), spawn_rate=float(setup.get("arrive", 100)))
+    runner.start(int(setup["count"]), spawn_rate=float(setup.get("arrive", 100)))
     try:
-        _await_end(float(setup["seconds"]), recorder, runner, commands)
+        _await_end(float(setup["seconds"]), bool(setup.get("once")), recorder, runner, commands)
     finally:
         runner.quit()
         commands.kill()
