@@ -6,6 +6,7 @@
 
 import json
 import os
+import runpy
 import time
 
 from jupyterhub.proxy import ConfigurableHTTPProxy
@@ -15,7 +16,8 @@ from traitlets.config import get_config
 from jupyterhub_junction.proxies.etcd import TraefikEtcdProxy
 
 c = get_config()
-load_subconfig(os.environ["LOADTEST_BASE"])  # noqa: F821 (traitlets has it)
+# it sets the same object, which is the application's
+runpy.run_path(os.environ["LOADTEST_BASE"])
 
 _TIMES = open(os.environ["LOADTEST_TIMES"], "a", buffering=1)  # noqa: SIM115 (as long as the hub)
 _STAND_IN = os.environ["LOADTEST_STAND_IN"].rpartition(":")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import psutil
 from bench.world import program
 from demo import Demo, DemoError
+from demo.launcher import CONFIG
 from demo.programs import answers, wait
 
 from jupyterhub_junction.sockets import free_ports
@@ -54,7 +54,7 @@ class Hub(Demo):
         public, api = free_ports(2)
         environment = {
             "LOADTEST_PROXY": "chp" if self.chp else "junction",
-            "LOADTEST_BASE": str(Path(os.path.relpath(_demo_config(), HERE))),
+            "LOADTEST_BASE": str(CONFIG),
             "LOADTEST_TIMES": str(self.times),
             "LOADTEST_STAND_IN": server.removeprefix("http://"),
             "LOADTEST_REAL": ",".join(real),
@@ -119,12 +119,6 @@ def _unlike(name: str, names: Mapping[str, int]) -> str:
         number += 1
         found = f"{name} {number}"
     return found
-
-
-def _demo_config() -> Path:
-    import demo.launcher
-
-    return demo.launcher.CONFIG
 
 
 @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -60,9 +61,12 @@ class Stopped(Exception):
     """It was told to stop."""
 
 
-def _await_end(seconds: float, once: bool, recorder: Recorder, runner: Any, commands: Any) -> None:
-    """A line a second, until the time is up, stdin ends, or it says stop."""
-    ends = time.monotonic() + seconds
+def _await_end(setup: dict[str, Any], recorder: Recorder, runner: Any, commands: Any) -> None:
+    """A line a second, until the time is up, stdin ends or says stop, or all users have left."""
+    begun = time.monotonic()
+    ends = begun + float(setup["seconds"])
+    arrive = int(setup["count"]) / float(setup.get("arrive", 100))
+    all_here = begun + arrive + GRACE if setup.get("once") else math.inf
     used, at = _used(), time.monotonic()
     while time.monotonic() < ends and not commands.ready():
         commands.join(timeout=max(0.0, min(1.0, ends - time.monotonic())))
@@ -74,7 +78,7 @@ def _await_end(seconds: float, once: bool, recorder: Recorder, runner: Any, comm
             "cpu": max([share, *workers]),
         })  # fmt: skip
         used, at = now_used, now
-        if once and runner.state == "running" and runner.user_count == 0:
+        if now > all_here and runner.user_count == 0:
             return  # all have come, and gone
 
 
@@ -92,7 +96,7 @@ def generate(setup: dict[str, Any], stdin: Any) -> None:
     _say({"ready": True, "t": time.monotonic()})
     runner.start(int(setup["count"]), spawn_rate=float(setup.get("arrive", 100)))
     try:
-        _await_end(float(setup["seconds"]), bool(setup.get("once")), recorder, runner, commands)
+        _await_end(setup, recorder, runner, commands)
     finally:
         runner.quit()
         commands.kill()
