@@ -22,6 +22,8 @@ __all__ = ["Figure", "failures", "figures", "quantile", "times"]
 OTHERS = ("generator", "stand-in", "server")
 #: whose proxy is the hub's process
 IN_HUB = "junction-inprocess"
+#: scenarios that have a beginning, a middle and an end
+PHASED = ("class",)
 #: samples that a single round is cut into
 BLOCKS = 5
 #: relative half width that no interval goes below: what drifts between two runs is in no sample
@@ -173,7 +175,10 @@ def _memory(parts: list[Part]) -> float:
 
 
 def _measures(rounds: Sequence[Round]) -> list[tuple[str, str, Callable[[list[Part]], float]]]:
-    found: list[tuple[str, str, Callable[[list[Part]], float]]] = []
+    found: list[tuple[str, str, Callable[[list[Part]], float]]] = [
+        ("all requests, median", "ms", _percentile("", 0.5)),
+        ("all requests, p99", "ms", _percentile("", 0.99)),
+    ]
     for kind in kinds(rounds):
         found += [
             (f"{kind}, median", "ms", _percentile(kind, 0.5)),
@@ -215,6 +220,8 @@ def figures(result: Result, scenario: str) -> dict[str, dict[str, Figure]]:
 def _samples(rounds: Sequence[Round]) -> list[Part]:
     if len(rounds) > 1:
         return [(one, -math.inf, math.inf) for one in rounds]
+    if rounds[0].scenario in PHASED:
+        return []  # its parts have nothing in common
     end = max(line["t"] for line in rounds[0].seconds)
     cuts = [end * number / BLOCKS for number in range(BLOCKS + 1)]
     return [(rounds[0], a, b) for a, b in zip(cuts, cuts[1:], strict=False)]

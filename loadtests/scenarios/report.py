@@ -6,6 +6,7 @@ The page needs nothing but itself: its images are in it.
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def generator_note(result: Result) -> str:
 def _shown(figure: Figure | None) -> str:
     if figure is None:
         return "–"
-    low, high = figure.interval
+    low, high = figure.interval if figure.samples else (0.0, math.inf)
 
     def number(value: float) -> str:
         return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -60,6 +60,11 @@ async def _stored(request: web.Request) -> web.Response:
     return web.json_response({"size": size}, status=201)
 
 
+async def _made(request: web.Request) -> web.Response:
+    await request.read()
+    return web.json_response({}, status=201)
+
+
 async def _session(request: web.Request) -> web.Response:
     await request.read()
     return web.json_response({"id": "s", "kernel": {"id": "k"}}, status=201)
@@ -130,6 +135,7 @@ def application() -> web.Application:
     for method, path, handler in (
         ("GET", "/", _root),
         ("PUT", "/api/contents/{rest:.*}", _stored),
+        ("POST", "/api/contents", _made),
         ("POST", "/api/sessions", _session),
         ("POST", "/api/terminals", _terminal),
         ("DELETE", "/api/{rest:.*}", _gone),

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import gevent
 from gevent.pool import Pool
@@ -60,6 +61,7 @@ def classes(setup: Mapping[str, Any]) -> list[type[FastHttpUser]]:
             self.person = next(people)
             self.name: str = self.person["name"]
             self.base: str = self.person["path"]
+            self.root = urlsplit(self.host).path
             self.real = not self.person.get("stand_in")
             self.sockets: list[Socket] = []
             self.xsrf: dict[str, str] = {}
@@ -97,10 +99,11 @@ def classes(setup: Mapping[str, Any]) -> list[type[FastHttpUser]]:
 
         def cookie(self, name: str, path: str) -> str:
             """The value of the cookie with the longest path that holds for this one."""
+            full = self.root + path
             found = [
                 one
                 for one in self.client.cookiejar
-                if one.name == name and path.startswith(one.path)
+                if one.name == name and full.startswith(one.path)
             ]
             return str(max(found, key=lambda one: len(one.path)).value) if found else ""
 
@@ -188,7 +191,7 @@ def classes(setup: Mapping[str, Any]) -> list[type[FastHttpUser]]:
 
         def socket(self, path: str) -> Socket:
             cookies = "; ".join(f"{one.name}={one.value}" for one in self.client.cookiejar
-                                if self.base.startswith(one.path))  # fmt: skip
+                                if (self.root + self.base).startswith(one.path))  # fmt: skip
             found = Socket(self, path, self.headers(**({"Cookie": cookies} if cookies else {})))
             self.sockets.append(found)
             return found
