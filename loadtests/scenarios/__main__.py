@@ -84,11 +84,12 @@ def _run(given: argparse.Namespace, words: list[str]) -> int:
     if not found.rounds:
         return code
     found.took_s = round(time.monotonic() - begun, 1)
-    write_report(found, BUILD, SCENARIOS)
-    print(f"junction-loadtest: {BUILD / 'report.html'}")
+    folder = Path(options.out or BUILD)
+    write_report(found, folder, SCENARIOS)
+    print(f"junction-loadtest: {folder / 'report.html'}")
     if options.keep and not code:
         kept = REPORTS / f"{found.date[:10]}-{options.keep}"
-        shutil.copytree(BUILD, kept, dirs_exist_ok=True)
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
         print(f"junction-loadtest: kept as {kept}")
     failed = [one for one in found.rounds if one.failed]
     for one in failed:

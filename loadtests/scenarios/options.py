@@ -48,6 +48,7 @@ class Options:
     yes: bool = False
     profile: bool = False
     keep: str = ""
+    out: str = ""
     missing: Callable[[str], str] = lambda name: ""
 
     @property
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--profile", action="store_true", help="collect profiles in the last round")
     run.add_argument("--workers", type=int, default=0, help="Locust workers to wait for (0)")
     run.add_argument("--listen", default="127.0.0.1", help="where workers come to (127.0.0.1)")
+    run.add_argument("--out", default="", help="folder of the report (build/loadtest)")
     run.add_argument("--keep", default="", help="name of a report to keep in loadtests/reports")
     compare = commands.add_parser("compare", help="tell two runs' differences from noise")
     compare.add_argument("before", help="results.json of the one run")
@@ -186,6 +188,6 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
             "real": real, "sockets": True, "workers": given.workers, "listen": given.listen,
             "prefix": "", "password": given.password, "may_fail": local,
         },
-        hub=hub, token=given.token, yes=given.yes, profile=given.profile, keep=given.keep,
+        hub=hub, token=given.token, yes=given.yes, profile=given.profile, keep=given.keep, out=given.out,
         missing=missing if local else lambda name: "",
     )  # fmt: skip

@@ -154,14 +154,15 @@ async def null_run(options: Options, root: Path) -> dict[str, Any]:
     folder = root / "null"
     folder.mkdir()
     one = Round("latency", NULL, 0)
+    lasts = min(NULL_SECONDS, options.settings["seconds"])
     async with stand_in(folder) as behind:
         people = [{"path": "/user/n0/"}]
         stage = Stage([behind.url], people, pids=lambda: {"stand-in": behind.pid})
         settings = {
-            **options.settings, "users": 16, "rate": 0, "seconds": NULL_SECONDS, "sockets": False,
+            **options.settings, "users": 16, "rate": 0, "seconds": lasts, "sockets": False,
             "workers": 0, "large": 1000, "upload": 1000,
         }  # fmt: skip
-        await play(SCENARIOS["latency"], Play(stage, one, settings, NULL_SECONDS), folder)
+        await play(SCENARIOS["latency"], Play(stage, one, settings, lasts), folder)
         try:
             wrk = (await run_wrk(behind.server, ["/user/n0/api"], 2, folder)).per_second
         except Exception:

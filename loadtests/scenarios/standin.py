@@ -14,6 +14,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import WSMsgType, web
 
@@ -128,9 +129,9 @@ def _kernel(said: str) -> list[str]:
     return [busy, *stream, reply, idle]
 
 
-def application() -> web.Application:
-    """The server."""
-    app = web.Application(client_max_size=MOST)
+def application(hub: bool = True, **settings: Any) -> web.Application:
+    """The server; with ``hub``, all that is no user's is 404."""
+    app = web.Application(client_max_size=MOST, **settings)
     user = "/user/{name}"
     for method, path, handler in (
         ("GET", "/", _root),
@@ -146,7 +147,8 @@ def application() -> web.Application:
         ("*", "/{rest:.*}", _any),
     ):
         app.router.add_route(method, user + path, handler)  # type: ignore[arg-type]
-    app.router.add_route("*", "/{rest:.*}", _hub)
+    if hub:
+        app.router.add_route("*", "/{rest:.*}", _hub)
     return app
 
 
