@@ -15,7 +15,7 @@ BENCH := $(SETUP) venv etcd chp wrk nginx -- env PYTHONPATH=loadtests:proxy_plug
 # HUB=https://… TOKEN=… loads a deployment; without them all is started here
 HUB ?=
 TOKEN ?=
-LOADTEST := $(SETUP) venv etcd chp wrk -- env PYTHONPATH=loadtests:proxy_plugin/tests:ci python -m scenarios
+LOADTEST = $(SETUP) venv etcd chp wrk $(if $(findstring --profile,$(ARGS)),py-spy) -- env PYTHONPATH=loadtests:proxy_plugin/tests:ci python -m scenarios
 
 .PHONY: help setup demo test test-fast conformance bench bench-quick loadtest lint format clean
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -162,10 +162,13 @@ async def _peer(around: World, directory: Path) -> AsyncIterator[Subject]:
 
 
 @contextlib.asynccontextmanager
-async def start_junction(replicas: int, around: World, directory: Path) -> AsyncIterator[Subject]:
+async def start_junction(
+    replicas: int, around: World, directory: Path, arguments: Sequence[str] = ()
+) -> AsyncIterator[Subject]:
+    """So many replicas; ``arguments`` are more of their command's."""
     async with EtcdCluster(directory / "etcd", members=3) as cluster:
         # the harness reports activity far more often than anybody would
-        ours = ["--activity-interval=60"]
+        ours = ["--activity-interval=60", *arguments]
         running = [
             Replica(f"replica-{number}", cluster, directory, ours)
             for number in range(1, replicas + 1)

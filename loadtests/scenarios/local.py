@@ -32,16 +32,19 @@ AWAY = 3.0
 START = 30.0
 
 
-def contestants() -> dict[str, Contestant]:
-    """Those there are, by name."""
+def contestants(profiled: bool = False) -> dict[str, Contestant]:
+    """Those there are, by name; Traefik's profiles can be had only where it is told to."""
     known = {one.name: one for one in CONTESTANTS}
-    one = known["junction-1"]
-    two = Contestant(
-        "junction-2", partial(start_junction, 2), "junction with 2 replicas and 3 etcd members",
-        one.missing,
-    )  # fmt: skip
-    chosen = (known["chp"], two, one, known["junction-3"], known["junction-inprocess"])
-    return {each.name: each for each in chosen}
+    found = {name: known[name] for name in ("chp", "junction-inprocess")}
+    arguments = ["--profiling"] if profiled else []
+    for replicas in (1, 2, 3):
+        found[f"junction-{replicas}"] = Contestant(
+            f"junction-{replicas}",
+            partial(start_junction, replicas, arguments=arguments),
+            f"junction with {replicas} replicas and 3 etcd members",
+            known["junction-1"].missing,
+        )
+    return found
 
 
 class StandIn(NamedTuple):
@@ -67,7 +70,9 @@ async def stand_in(folder: Path) -> AsyncIterator[StandIn]:
 
 
 @contextlib.asynccontextmanager
-async def local_stage(name: str, folder: Path, users: int) -> AsyncIterator[Stage]:
+async def local_stage(
+    name: str, folder: Path, users: int, profiled: bool = False
+) -> AsyncIterator[Stage]:
     """A contestant with so many users' routes; :data:`.results.NULL` is the stand-in alone."""
     people = [{"path": f"/user/n{number}/"} for number in range(users)]
     async with stand_in(folder) as behind:
@@ -76,7 +81,7 @@ async def local_stage(name: str, folder: Path, users: int) -> AsyncIterator[Stag
             return
         server = behind.server
         around = World(folder, server, behind.hub, server, folder / "unused", LIMIT)
-        contestant = contestants()[name]
+        contestant = contestants(profiled)[name]
         async with contestant.start(around, around.folder(name)) as subject:
             assert subject.hub is not None
             names = [f"n{number}" for number in range(users)]

@@ -187,7 +187,7 @@ def local_opener(options: Options) -> Opener:
             from .hubs import hub_stage
 
             return hub_stage(name, folder, options)
-        return local_stage(name, folder, options.settings["routes"])
+        return local_stage(name, folder, options.settings["routes"], options.profile)
 
     return open_stage
 

@@ -43,7 +43,6 @@ class Stage:
     stop: stops it.
     faults: what can be killed; each says what it did.
     hub: settings that students need (see :mod:`.load.student`).
-    control: of each replica's Traefik, where its profile may be had: URL and password.
     etcd: URLs of etcd's members.
     """
 
@@ -55,7 +54,6 @@ class Stage:
     stop: Callable[[str], Awaitable[Change]] | None = None
     faults: dict[str, Fault] = field(default_factory=dict)
     hub: dict[str, Any] = field(default_factory=dict)
-    control: dict[str, tuple[str, str]] = field(default_factory=dict)
     etcd: list[str] = field(default_factory=list)
 
 

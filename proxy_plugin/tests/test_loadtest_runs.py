@@ -86,19 +86,19 @@ def requests(result: dict[str, Any]) -> dict[str, int]:
 
 
 @pytest.mark.needs_programs
-async def test_latency_churn_and_a_fault_here(tmp_path: Path) -> None:
-    words = ("latency", "churn", "faults", "--only=chp,junction-1", "--fault=agent", *TINY)
+async def test_latency_and_a_fault_during_churn_here(tmp_path: Path) -> None:
+    words = ("latency", "faults", "--only=chp,junction-1", "--fault=agent", *TINY)
     async with started(tmp_path, *words) as run:
         code, said = await run.ended()
     assert code == 0, said
     result = run.result()
     rounds = {(one["scenario"], one["contestant"]): one for one in result["rounds"]}
-    assert len(rounds) == 6
+    assert len(rounds) == 4
     assert requests(result).keys() >= {"small", "WebSocket echo", "stream event"}
     for name in ("chp", "junction-1"):
-        done = [one["do"] for one in rounds["churn", name]["changes"] if "live_ms" in one]
-        assert {"start", "stop"} <= set(done), said
         assert rounds["latency", name]["system"], said
+    done = [one["do"] for one in rounds["faults", "junction-1"]["changes"] if "live_ms" in one]
+    assert {"start", "stop"} <= set(done), said
     assert "killed" in rounds["faults", "junction-1"]["events"][0]["what"]
     assert "no agent" in rounds["faults", "chp"]["skipped"]
     assert result["null"]["per_second"] > 0
@@ -131,7 +131,7 @@ async def test_a_deployment_is_loaded_and_cleared(tmp_path: Path, hub: FakeHub) 
     ) as run:
         code, said = await run.ended()
     assert code == 0, said
-    assert len(hub.made) >= 6
+    assert len(hub.made) > 3
     assert hub.users == {}
     made = requests(run.result())
     assert made.keys() >= {"small", "WebSocket echo"}

@@ -170,6 +170,11 @@ def _parser() -> argparse.ArgumentParser:
         help="seconds to go on accepting after SIGTERM, before the grace (%(default)s)",
     )
     replica.add_argument(
+        "--profiling",
+        action="store_true",
+        help="Traefik's control port offers Go's profiles too, below /debug/pprof",
+    )
+    replica.add_argument(
         "--traefik",
         metavar="FILE",
         default="",

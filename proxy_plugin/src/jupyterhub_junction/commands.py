@@ -142,6 +142,7 @@ async def run_replica_command(options: argparse.Namespace, log: logging.Logger) 
         trusted_ips=options.trust,
         grace=options.grace,
         accept_grace=options.accept_grace,
+        profiling=options.profiling,
     )
     passed = _forward(
         options,

@@ -148,6 +148,7 @@ class Runtime:
         grace: int = 10,
         accept_grace: int = 0,
         log_level: str = "ERROR",
+        profiling: bool = False,
     ) -> None:
         self._own = not folder
         self.folder = Path(folder or tempfile.mkdtemp(prefix="junction-"))
@@ -175,7 +176,10 @@ class Runtime:
         # the password is 256 random bits, so a plain hash keeps it as safe as a slow one would
         digest = base64.b64encode(hashlib.sha1(self.password.encode()).digest())  # noqa: S324
         control = control_document(
-            f"junction:{{SHA}}{digest.decode()}", rest=provider == "rest", forwarder=forwarder
+            f"junction:{{SHA}}{digest.decode()}",
+            rest=provider == "rest",
+            forwarder=forwarder,
+            profiling=profiling,
         )
         static: Document = static_document(
             listen=listen,
@@ -189,6 +193,7 @@ class Runtime:
             grace=grace,
             accept_grace=accept_grace,
             log_level=log_level,
+            profiling=profiling,
         )
         self.static_file = self.folder / "static.yml"
         # JSON is YAML, which Traefik reads by the file's ending

@@ -31,6 +31,7 @@ def static_document(
     grace: int = 10,
     accept_grace: int = 0,
     log_level: str = "WARN",
+    profiling: bool = False,
 ) -> Document:
     """Traefik's static configuration.
 
@@ -43,6 +44,7 @@ def static_document(
         trusted_ips: addresses or CIDRs whose X-Forwarded headers are believed.
         grace: seconds that open requests get when Traefik is told to stop.
         accept_grace: seconds that it goes on accepting before that.
+        profiling: its API offers Go's profiles as well.
     """
     web: Document = {
         "asDefault": True,
@@ -91,14 +93,16 @@ def static_document(
     return {
         "entryPoints": {**public, CONTROL_ENTRYPOINT: {"address": control}},
         "providers": providers,
-        "api": {"dashboard": False},
+        "api": {"dashboard": False, **({"debug": True} if profiling else {})},
         "ping": {"manualRouting": True},
         "log": {"level": log_level},
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
     }
 
 
-def control_document(password_hash: str, *, rest: bool, forwarder: str = "") -> Document:
+def control_document(
+    password_hash: str, *, rest: bool, forwarder: str = "", profiling: bool = False
+) -> Document:
     """The routers of the control entry point: API and REST provider, behind a password.
 
     Loopback is shared by everyone on the machine, user servers included, so the API that
@@ -109,6 +113,7 @@ def control_document(password_hash: str, *, rest: bool, forwarder: str = "") -> 
         rest: also offer the REST provider.
         forwarder: URL of the agent's forwarder: it serves users between Traefik's start and its
             first table, so that a Traefik that is started again is of use at once.
+        profiling: also offer Go's profiles, below ``/debug/pprof``.
     """
     routers: dict[str, Mapping[str, Any]] = {
         "junction-api": {
@@ -118,6 +123,13 @@ def control_document(password_hash: str, *, rest: bool, forwarder: str = "") -> 
             "service": "api@internal",
         }
     }
+    if profiling:
+        routers["junction-profile"] = {
+            "rule": 'PathPrefix("/debug/pprof")',
+            "entryPoints": [CONTROL_ENTRYPOINT],
+            "middlewares": ["junction-auth"],
+            "service": "api@internal",
+        }
     if rest:
         routers["junction-rest"] = {
             "rule": 'Path("/api/providers/rest")',
