@@ -87,6 +87,9 @@ def _run(given: argparse.Namespace, words: list[str]) -> int:
     folder = Path(options.out or BUILD)
     write_report(found, folder, SCENARIOS)
     print(f"junction-loadtest: {folder / 'report.html'}")
+    if options.printed:  # where files go with the container
+        print((folder / "report.md").read_text())
+        print((folder / "results.json").read_text(), end="")
     if options.keep and not code:
         kept = REPORTS / f"{found.date[:10]}-{options.keep}"
         shutil.copytree(folder, kept, dirs_exist_ok=True)

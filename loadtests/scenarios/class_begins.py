@@ -14,9 +14,9 @@ WHY = "Everybody comes at once: the hub, its proxy and all servers are busiest w
 HOW = (
     "A real JupyterHub. Students arrive one after another, sign in, start a server, open JupyterLab"
     " and a notebook (requests, sizes, times and WebSockets as recorded with a browser), run cells,"
-    " and stop their servers. A few have real JupyterLab servers, the others share a stand-in. Add →"
-    " live is the time that the hub's call of add_route took: Junction's returns when every replica"
-    " serves the route."
+    " and stop their servers. A few have real JupyterLab servers, the others share a stand-in."
+    " Add → live is the time that the hub's call of add_route took: Junction's returns when every"
+    " replica serves the route."
 )
 #: seconds beyond arriving and working: sign-in, start, JupyterLab, leaving
 BESIDE = 150.0

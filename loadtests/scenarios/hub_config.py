@@ -93,6 +93,6 @@ c.JupyterHub.services = [{"name": "loadtest", "api_token": os.environ["LOADTEST_
 c.JupyterHub.load_roles = [
     {
         "name": "loadtest", "services": ["loadtest"],
-        "scopes": ["admin:users", "admin:servers", "tokens", "access:servers", "read:hub", "list:users"],
+        "scopes": ["admin:users", "admin:servers", "tokens", "list:users"],
     }
 ]  # fmt: skip

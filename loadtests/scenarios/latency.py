@@ -12,14 +12,14 @@ NAME = "latency"
 WHY = "The price of the proxy in every request, by its kind."
 HOW = (
     "Small and large GETs and uploads at a steady rate in all, keys typed in terminals (WebSocket),"
-    " and event streams, spread over all users' servers with Zipf's skew. A user waits for an answer"
-    " before the next request, so a proxy that stalls is asked less meanwhile."
+    " and event streams, spread over all users' servers with Zipf's skew. A user waits for an"
+    " answer before the next request, so a proxy that stalls is asked less meanwhile."
 )
 
 
 def setup(stage: Stage, settings: dict[str, Any]) -> dict[str, Any]:
     """Steady users."""
-    sizes = {key: settings[key] for key in ("large", "upload") if key in settings}
+    sizes: dict[str, Any] = {key: settings[key] for key in ("large", "upload") if key in settings}
     return {
         "users": "steady", "count": settings["users"], "rate": settings["rate"],
         "seconds": settings["seconds"], "arrive": 200, **sizes,

@@ -115,14 +115,13 @@ async def _change(subject: Subject, target: str, starts: bool, name: str) -> Cha
 
     try:
         async with asyncio.timeout(LIMIT):
-            asking = (until_served(one, path, starts, now) for one in connections)
-            times, *found = await asyncio.gather(told(), *asking)
+            asking = asyncio.gather(*(until_served(one, path, starts, now) for one in connections))
+            (called, returned), found = await asyncio.gather(told(), asking)
     except TimeoutError:
         raise LoadtestError(f"{path}: not in effect everywhere within {LIMIT:g} s") from None
     finally:
         for one in connections:
             one.close()
-    called, returned = times
     live = max(one.at for one in found)
     return Change(round(1000 * (live - called), 3), round(1000 * (returned - called), 3))
 

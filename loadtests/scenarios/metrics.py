@@ -7,6 +7,7 @@ samples' scatter is pooled over the contestants of a scenario, since a few round
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -224,7 +225,7 @@ def _samples(rounds: Sequence[Round]) -> list[Part]:
         return []  # its parts have nothing in common
     end = max(line["t"] for line in rounds[0].seconds)
     cuts = [end * number / BLOCKS for number in range(BLOCKS + 1)]
-    return [(rounds[0], a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [(rounds[0], a, b) for a, b in itertools.pairwise(cuts)]
 
 
 def _pooled(

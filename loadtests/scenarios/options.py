@@ -1,4 +1,4 @@
-"""What a run is told to do.  Nonsense is refused with one line, and so is load that nobody asked for.
+"""What a run is told to do.  Nonsense is refused with one line, as is load that nobody asked for.
 
 Invariant: whatever is not on this machine's loopback is loaded only after ``--yes`` or a typed
 "yes", at a bounded rate and for a bounded time.
@@ -49,6 +49,7 @@ class Options:
     profile: bool = False
     keep: str = ""
     out: str = ""
+    printed: bool = False
     missing: Callable[[str], str] = lambda name: ""
 
     @property
@@ -99,7 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--password", default="", help="signs students in by the login form")
     run.add_argument("--profile", action="store_true", help="collect profiles in the last round")
     run.add_argument("--workers", type=int, default=0, help="Locust workers to wait for (0)")
-    run.add_argument("--listen", default="127.0.0.1", help="where workers come to (127.0.0.1)")
+    run.add_argument(
+        "--listen", default="127.0.0.1:5557", help="where workers come to (127.0.0.1:5557)"
+    )
+    run.add_argument("--print", action="store_true", help="also print report.md and results.json")
     run.add_argument("--out", default="", help="folder of the report (build/loadtest)")
     run.add_argument("--keep", default="", help="name of a report to keep in loadtests/reports")
     compare = commands.add_parser("compare", help="tell two runs' differences from noise")
@@ -184,10 +188,13 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
         settings={
             "users": int(number("users", 50, 20)), "rate": number("rate", 150, 20),
             "seconds": number("seconds", 8, 60), "changes": number("changes", 10, 0.5),
-            "routes": int(number("routes", 100, 5)), "students": int(number("students", 30, 10)), "fault": given.fault, "at": given.at,
+            "routes": int(number("routes", 100, 5)), "fault": given.fault, "at": given.at,
+            "students": int(number("students", 30, 10)),
             "real": real, "sockets": True, "workers": given.workers, "listen": given.listen,
             "prefix": "", "password": given.password, "may_fail": local,
         },
-        hub=hub, token=given.token, yes=given.yes, profile=given.profile, keep=given.keep, out=given.out,
+        hub=hub, token=given.token, yes=given.yes, profile=given.profile,
+        keep=given.keep, out=given.out,
+        printed=given.print,
         missing=missing if local else lambda name: "",
     )  # fmt: skip

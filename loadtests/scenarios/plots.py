@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
@@ -47,7 +46,7 @@ def _by_second(rounds: Sequence[Round], kind: str) -> dict[int, Histogram]:
     for one in rounds:
         for line in one.seconds:
             if kind in line["kinds"]:
-                second = math.ceil(line["t"])
+                second = round(line["t"])
                 found.setdefault(second, Histogram()).merge(
                     Histogram.of(line["kinds"][kind]["times"])
                 )
@@ -103,7 +102,7 @@ def plots(result: Result, scenario: str) -> list[tuple[str, str]]:
             for one in rounds:
                 for line in one.seconds:
                     good = sum(sum(kind["times"].values()) for kind in line["kinds"].values())
-                    second = math.ceil(line["t"])
+                    second = round(line["t"])
                     counts[second] = counts.get(second, 0) + good / len(rounds)
             axes.plot(list(counts), list(counts.values()), color=colours[name], label=name)
         axes.set_ylim(bottom=0)
@@ -124,7 +123,8 @@ def plots(result: Result, scenario: str) -> list[tuple[str, str]]:
                     if change["do"] == "start" and "live_ms" in change
                 ]
                 if points:
-                    axes.scatter(*zip(*points, strict=True), s=8, color=colours[name], label=name)
+                    at, took = zip(*points, strict=True)
+                    axes.scatter(at, took, s=8, color=colours[name], label=name)
             axes.set_yscale("log")
             axes.set_xlabel("s")
             axes.set_ylabel("ms")

@@ -69,6 +69,8 @@ def folded(profile: bytes) -> dict[str, int]:
         ValueError: it is no profile.
     """
     try:
+        if not profile:
+            raise ValueError("it is empty")
         return _folded(gzip.decompress(profile)[:MOST])
     except (OSError, EOFError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"no profile: {error}") from None

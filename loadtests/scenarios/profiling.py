@@ -109,11 +109,11 @@ async def _python(pid: int, lasts: int) -> dict[str, int]:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
-        if process.returncode or not out.exists():  # noqa: ASYNC240 (a small file)
+        if process.returncode or not out.exists():
             last = said.decode(errors="replace").strip().splitlines()[-1:]
             raise ValueError(f"py-spy: {last[0] if last else 'no reason given'}"[:200])
         stacks: dict[str, int] = {}
-        for line in out.read_text().splitlines():  # noqa: ASYNC240
+        for line in out.read_text().splitlines():
             stack, _, count = line.rpartition(" ")
             stacks[stack] = stacks.get(stack, 0) + int(count)
         return stacks
@@ -146,7 +146,8 @@ async def _traefik(play: Play, pid: int, lasts: int) -> dict[str, int]:
 def parse_metrics(text: str) -> dict[str, float]:
     """Of a metrics page, the values that are not split by labels."""
     return {
-        name: float(value) for name, value in re.findall(r"^(\w+) ([0-9.eE+-]+)$", text, re.MULTILINE)
+        name: float(value)
+        for name, value in re.findall(r"^(\w+) ([0-9.eE+-]+)$", text, re.MULTILINE)
     }
 
 

@@ -154,9 +154,7 @@ def main() -> None:
     ]
     versions = json.dumps(found["versions"])
     RECORDING.write_text("{\n" + ",\n".join([f' "versions": {versions}', *lines]) + "\n}\n")
-    print(
-        f"record: {len(found['requests'])} requests, {len(found['sockets'])} WebSockets: {RECORDING}"
-    )
+    print(f"record: {len(found['requests'])} requests, {len(found['sockets'])} WebSockets")
 
 
 if __name__ == "__main__":

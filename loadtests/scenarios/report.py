@@ -21,6 +21,10 @@ __all__ = ["generator_note", "markdown", "page", "write_report"]
 #: share of a core, and of what it reaches without a proxy, from which the generator is in the way
 BUSY, NEAR = 0.8, 0.5
 
+_SHOWN = (
+    "users", "rate", "seconds", "changes", "routes", "students", "real", "fault", "at", "workers",
+)  # fmt: skip
+
 _CAUTION = (
     "Everything that is started by the test shares this machine's cores with the load: compare rows"
     " of one run. Users wait for an answer before they ask again, so a stall costs requests as well"
@@ -109,7 +113,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         ("loaded", result.target), ("took", f"{result.took_s / 60:.1f} minutes"),
         *result.host.items(), *result.versions.items(),
         ("settings", ", ".join(
-            f"{key} {value}" for key, value in result.settings.items() if key != "password"
+            f"{key} {value}" for key, value in result.settings.items() if key in _SHOWN
         )),
     ]  # fmt: skip
 
@@ -141,13 +145,20 @@ def markdown(result: Result, scenarios: dict[str, Scenario]) -> str:
 
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0; font-size: 13px; display: block; overflow-x: auto }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0; font-size: 13px; display: block }
+table { overflow-x: auto }
 td, th { border: 1px solid #ccc; padding: .2rem .6rem; text-align: left; vertical-align: top }
 td:not(:first-child) { font-variant-numeric: tabular-nums }
-img, svg { max-width: 100%; height: auto } blockquote { color: #555; border-left: 3px solid #ccc; margin: 0; padding-left: 1rem }
+img, svg { max-width: 100%; height: auto }
+blockquote { color: #555; border-left: 3px solid #ccc; margin: 0; padding-left: 1rem }
 figure { margin: 1rem 0 } figcaption { font-weight: 600 }
 """
+
+
+def _plain(text: str) -> str:
+    """Markdown's text without its marks, for the page."""
+    return html.escape(text.replace("*", "").replace("`", ""))
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -172,7 +183,7 @@ def page(result: Result, scenarios: dict[str, Scenario]) -> str:
         head, rows = _figures(result, name)
         parts.append(f"<h2>{html.escape(name.capitalize())}</h2>")
         parts.append(
-            f"<p><b>Why.</b> {html.escape(one.WHY)}</p><p><b>How.</b> {html.escape(one.HOW)}</p>"
+            f"<p><b>Why.</b> {html.escape(one.WHY)}</p><p><b>How.</b> {_plain(one.HOW)}</p>"
         )
         if len(head) > 1:
             parts.append(_table(head, rows))

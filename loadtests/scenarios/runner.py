@@ -99,7 +99,7 @@ async def _read(generator: Child, play: Play) -> None:
 
 @contextlib.asynccontextmanager
 async def _opened(open_stage: Opener, one: Round, folder: Path) -> AsyncIterator[Stage]:
-    folder.mkdir()
+    folder.mkdir()  # noqa: ASYNC240 (once a round)
     try:
         async with open_stage(one.scenario, one.contestant, folder) as stage:
             yield stage
@@ -184,7 +184,7 @@ def local_opener(options: Options) -> Opener:
 
     def open_stage(scenario: str, name: str, folder: Path) -> AbstractAsyncContextManager[Stage]:
         if scenario == class_begins.NAME:
-            from .hubs import hub_stage
+            from .hubs import hub_stage  # the demo is no part of what loads a deployment
 
             return hub_stage(name, folder, options)
         return local_stage(name, folder, options.settings["routes"], options.profile)

@@ -146,7 +146,7 @@ def application(hub: bool = True, **settings: Any) -> web.Application:
         ("GET", "/api/events/subscribe", _socket(lambda said: [])),
         ("*", "/{rest:.*}", _any),
     ):
-        app.router.add_route(method, user + path, handler)  # type: ignore[arg-type]
+        app.router.add_route(method, user + path, handler)
     if hub:
         app.router.add_route("*", "/{rest:.*}", _hub)
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import io
 import json
 import math
@@ -12,7 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
+import yaml
 from scenarios.__main__ import main
 from scenarios.compare import compare, render
 from scenarios.flames import flame_graph
@@ -21,6 +24,8 @@ from scenarios.load import recording
 from scenarios.load.recorder import Recorder, failure
 from scenarios.metrics import failures, figures, quantile
 from scenarios.options import Options, chosen, is_loopback, parse
+from scenarios.pprof import folded
+from scenarios.profiling import METRICS, parse_metrics
 from scenarios.remote import consent
 from scenarios.report import generator_note, markdown, page, write_report
 from scenarios.results import Result, Round
@@ -32,7 +37,8 @@ from scenarios.watch import Guard
 
 
 def test_a_percentile_is_true_to_a_hundredth() -> None:
-    values = [random.Random(number).uniform(0.1, 500) for number in range(2000)]
+    dice = random.Random(1)  # noqa: S311
+    values = [dice.uniform(0.1, 500) for _ in range(2000)]
     found = Histogram()
     for value in values:
         found.add(value)
@@ -118,15 +124,16 @@ def second(at: float, milliseconds: float, count: int = 20, failed: int = 0) -> 
     found = Histogram()
     for number in range(count):
         found.add(milliseconds * (1 + number / count))
+    why = {"answered 503": failed} if failed else {}
     return {
         "t": at, "for_s": 1.0, "users": 5, "cpu": 0.1, "bytes": 100,
-        "kinds": {"small": {"times": found.plain(), "failed": {"answered 503": failed} if failed else {}}},
+        "kinds": {"small": {"times": found.plain(), "failed": why}},
     }  # fmt: skip
 
 
 def result(seed: int, factor: float = 1.0, rounds: int = 3, failed: int = 0) -> Result:
     """Rounds with scatter of some 5 % between them."""
-    dice = random.Random(seed)
+    dice = random.Random(seed)  # noqa: S311
     found = Result(
         "junction-loadtest run", "2026-11-24T00:00:00+00:00", "abc", settings={"users": 5}
     )
@@ -351,9 +358,10 @@ def test_most_requests_failing_ends_the_load() -> None:
     for _ in range(20):
         guard.second(good)
     bad = second(1, 5, count=1, failed=20)["kinds"]
+    guard.second(bad)
+    guard.second(bad)
     with pytest.raises(LoadtestError, match=r"of \d+ requests failed .*small: answered 503"):
-        for _ in range(20):
-            guard.second(bad)
+        guard.second(bad)
 
 
 def test_few_requests_failing_do_not() -> None:
@@ -374,3 +382,92 @@ def test_locust_is_nowhere_but_in_its_own_process() -> None:
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.stdout == "[]\n", done.stderr
+
+
+# --- on Kubernetes
+
+MANIFESTS = Path(__file__).resolve().parents[2] / "loadtests" / "kubernetes" / "loadtest.yaml"
+
+
+def jobs() -> dict[str, Any]:
+    return {
+        one["metadata"]["name"]: one["spec"]
+        for one in yaml.safe_load_all(MANIFESTS.read_text())
+        if one["kind"] == "Job"
+    }
+
+
+def test_the_jobs_are_of_one_mind() -> None:
+    spec = jobs()
+    words = spec["loadtest"]["template"]["spec"]["containers"][0]["args"]
+    assert words[0] == "scenarios"
+    told = chosen(parse([*words[1:], "--token=x"]), lambda name: "")
+    assert told.settings["workers"] == spec["loadtest-workers"]["parallelism"]
+    assert told.settings["workers"] == spec["loadtest-workers"]["completions"]
+    assert told.yes
+    consent(told)
+    worker = spec["loadtest-workers"]["template"]["spec"]["containers"][0]["args"]
+    assert worker[2].partition(":")[2] == told.settings["listen"].partition(":")[2]
+
+
+@pytest.mark.parametrize("name", ["loadtest", "loadtest-workers"])
+def test_the_jobs_keep_to_the_restricted_standard(name: str) -> None:
+    pod = jobs()[name]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not pod["automountServiceAccountToken"]
+    for one in pod["containers"]:
+        assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert one["securityContext"]["readOnlyRootFilesystem"]
+        assert not one["securityContext"]["allowPrivilegeEscalation"]
+    assert jobs()[name]["activeDeadlineSeconds"] <= 3600
+
+
+def test_kubernetes_knows_every_field() -> None:
+    for one in yaml.safe_load_all(MANIFESTS.read_text()):
+        kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+
+
+# --- profiles
+
+
+def varint(value: int) -> bytes:
+    found = b""
+    while value > 0x7F:
+        found += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return found + bytes([value])
+
+
+def field(number: int, value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def go_profile() -> bytes:
+    """main calls work 300 times, which calls leaf; work was inlined into one place with main."""
+    strings = b"".join(field(6, one) for one in (b"", b"main.main", b"a.host/x/pkg.work", b"leaf"))
+    functions = b"".join(field(5, field(1, n) + field(2, n)) for n in (1, 2, 3))
+    inlined = field(4, field(1, 1) + field(4, field(1, 2)) + field(4, field(1, 1)))
+    leaf = field(4, field(1, 2) + field(4, field(1, 3)))
+    sample = field(2, field(1, varint(2) + varint(1)) + field(2, varint(300) + varint(7)))
+    return gzip.compress(sample + inlined + leaf + functions + strings)
+
+
+def test_gos_profiles_are_understood() -> None:
+    assert folded(go_profile()) == {"main.main;pkg.work;leaf": 300}
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"404 page not found", go_profile()[:-9], gzip.compress(b"\x12\xff")]
+)
+def test_what_is_no_profile_is_said(data: bytes) -> None:
+    with pytest.raises(ValueError, match="no profile"):
+        folded(data)
+
+
+def test_etcds_metrics_are_read() -> None:
+    text = '# HELP x\netcd_mvcc_put_total 3\nprocess_cpu_seconds_total 1.5e+00\na{b="c"} 4\n'
+    assert parse_metrics(text) == {"etcd_mvcc_put_total": 3, "process_cpu_seconds_total": 1.5}
+    assert "etcd_mvcc_put_total" in METRICS

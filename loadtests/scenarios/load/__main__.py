@@ -2,7 +2,8 @@
 
 The setup (JSON): ``users`` (a module of this package), ``addresses``, ``people``, ``count`` of
 users at once, ``arrive`` of them a second, ``rate`` of requests a second (0: as fast as they are
-answered), ``seconds`` at most, ``once`` if users leave by themselves, and what the module wants.  A line: ``t`` (CLOCK_MONOTONIC), ``users``,
+answered), ``seconds`` at most, ``once`` if users leave by themselves, and what the module wants.
+A line: ``t`` (CLOCK_MONOTONIC), ``for_s`` (its length), ``users``,
 ``cpu`` (share of a core that this process used), ``bytes`` and ``kinds``.  It ends when its time is
 up, with its stdin, or at the line ``stop``; the last line is ``{"done": true}``.
 
@@ -23,6 +24,7 @@ from typing import Any
 
 # first: it replaces the standard library's sockets
 import gevent
+import gevent.event
 from gevent.fileobject import FileObject
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
@@ -104,20 +106,30 @@ def generate(setup: dict[str, Any], stdin: Any) -> None:
 
 def _master(
     environment: Environment, recorder: Recorder, setup: dict[str, Any], workers: int
-) -> Any:
-    runner: MasterRunner = environment.create_master_runner(
-        setup.get("listen", "127.0.0.1"), int(setup.get("port", PORT))
-    )
+) -> MasterRunner:
+    """Wait for the workers; each is told the setup, with a part of the people of its own."""
+    host, _, port = str(setup.get("listen", "127.0.0.1")).partition(":")
+    runner: MasterRunner = environment.create_master_runner(host, int(port or PORT))
     environment.events.worker_report.add_listener(
         lambda client_id, data: recorder.add(data["junction"]) if "junction" in data else None
     )
-    runner.register_message(
-        "hello",
-        lambda environment, msg, **_: runner.send_message("setup", setup, client_id=msg.node_id),
-    )
-    ends = time.monotonic() + WORKERS
+    told: list[str] = []
     ready: set[str] = set()
-    runner.register_message("set-up", lambda environment, msg, **_: ready.add(msg.node_id))
+
+    def hello(environment: Environment, msg: Any, **_: Any) -> None:
+        if msg.node_id not in told:
+            told.append(msg.node_id)
+        part = setup["people"]
+        if setup.get("once"):
+            part = part[told.index(msg.node_id) % workers :: workers]
+        runner.send_message("setup", {**setup, "people": part}, client_id=msg.node_id)
+
+    def set_up(environment: Environment, msg: Any, **_: Any) -> None:
+        ready.add(msg.node_id)
+
+    runner.register_message("hello", hello)
+    runner.register_message("set-up", set_up)
+    ends = time.monotonic() + WORKERS
     while len(ready) < workers:
         if time.monotonic() > ends:
             raise Stopped(f"{len(ready)} of {workers} workers came within {WORKERS:g} s")
@@ -141,10 +153,13 @@ def work(master: str) -> None:
     def set_up(environment: Environment, msg: Any, **_: Any) -> None:
         module = importlib.import_module(f".{msg.data['users']}", __package__)
         environment.user_classes = module.classes(msg.data)
+        done.set()
         runner.send_message("set-up", {})
 
+    done = gevent.event.Event()
     runner.register_message("setup", set_up)
-    runner.send_message("hello", {})
+    while not done.wait(1):  # a master that has just come may not have listened yet
+        runner.send_message("hello", {})
     runner.greenlet.join()
 
 

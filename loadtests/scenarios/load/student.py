@@ -58,9 +58,10 @@ def classes(setup: Mapping[str, Any]) -> list[type[FastHttpUser]]:
         def __init__(self, environment: Any) -> None:
             self.host = next(addresses)
             super().__init__(environment)
-            self.person = next(people)
-            self.name: str = self.person["name"]
-            self.base: str = self.person["path"]
+            # a worker may be given one user more than it has people
+            self.person: Mapping[str, str] = next(people, {})
+            self.name: str = self.person.get("name", "")
+            self.base: str = self.person.get("path", "")
             self.root = urlsplit(self.host).path
             self.real = not self.person.get("stand_in")
             self.sockets: list[Socket] = []
@@ -238,7 +239,8 @@ def classes(setup: Mapping[str, Any]) -> list[type[FastHttpUser]]:
             message = {
                 "channel": "shell", "parent_header": {}, "metadata": {}, "buffers": [],
                 "header": {
-                    "msg_id": ident, "msg_type": "execute_request", "username": "", "version": "5.3",
+                    "msg_id": ident, "msg_type": "execute_request", "username": "",
+                    "version": "5.3",
                     "session": ident, "date": "2026-01-01T00:00:00Z",
                 },
                 "content": {"code": code, "silent": False, "store_history": True,
@@ -287,6 +289,8 @@ def classes(setup: Mapping[str, Any]) -> list[type[FastHttpUser]]:
         @task
         def attend(self) -> None:
             """The whole class."""
+            if not self.person:
+                raise StopUser
             started = False
             try:
                 self.sign_in()
