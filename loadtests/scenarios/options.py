@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--yes", action="store_true", help="load what is not local without asking")
     run.add_argument("--only", help=f"contestants, with commas, of {', '.join(LOCAL)}")
-    run.add_argument("--rounds", type=int, help="how often each is measured (3; a deployment: 1)")
+    run.add_argument("--rounds", type=int, help="how often each is measured (2; a deployment: 1)")
     run.add_argument("--seconds", type=float, help="of each load (8; a deployment: 60)")
     run.add_argument("--users", type=int, help="at once (50; a deployment: 20)")
     run.add_argument("--rate", type=float, help="requests a second, in all (150; 20)")
@@ -184,7 +184,7 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
     return Options(
         scenarios=scenarios,
         only=_names("--only", given.only, LOCAL, DEFAULT) if local else (REMOTE,),
-        rounds=int(number("rounds", 3, 1)),
+        rounds=int(number("rounds", 2, 1)),
         settings={
             "users": int(number("users", 50, 20)), "rate": number("rate", 150, 20),
             "seconds": number("seconds", 8, 60), "changes": number("changes", 10, 0.5),
