@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from bench.world import program
+from bench import world
 from demo import Demo, DemoError
 from demo.launcher import CONFIG
-from demo.programs import answers, wait
+from demo.programs import Program, answers, wait
 
 from jupyterhub_junction.sockets import free_ports
 
-from .local import stand_in
+from .local import AWAY, stand_in
 from .options import Options
-from .stage import LoadtestError, Stage
+from .stage import Fault, LoadtestError, Stage
 
 __all__ = ["Hub", "hub_stage"]
 
@@ -59,7 +59,7 @@ class Hub(Demo):
             "LOADTEST_STAND_IN": server.removeprefix("http://"),
             "LOADTEST_REAL": ",".join(real),
             "LOADTEST_TOKEN": self.token,
-            "LOADTEST_CHP": program("configurable-http-proxy", "JUNCTION_CHP") or "",
+            "LOADTEST_CHP": world.program("configurable-http-proxy", "JUNCTION_CHP") or "",
             "LOADTEST_CHP_API": f"http://127.0.0.1:{api}",
         }
         address = f"http://127.0.0.1:{public}/" if self.chp else ""
@@ -97,6 +97,43 @@ class Hub(Demo):
                         key = f"{one.name} {name}" if one is not self.hub else name
                         found[_unlike(key, found)] = child.pid
         return found
+
+    def faults(self) -> dict[str, Fault]:
+        """What can be killed: each is started again by whoever looks after it, or by this."""
+        found: dict[str, Fault] = {}
+
+        def again(one: Program, what: str, away: float = 0.0) -> Fault:
+            async def kill() -> str:
+                await asyncio.to_thread(one.kill)
+                if away:
+                    await asyncio.sleep(away)
+                await asyncio.to_thread(one.start)
+                return f"{what} was killed" + (f", for {away:g} s" if away else "")
+
+            return kill
+
+        if self.chp:
+            # JupyterHub looks every 5 s, and starts it again
+            found["replica"] = self._child(self.hub, "node")
+        if self.replicas:
+            replica = next(iter(self.replicas.values())).program
+            found["replica"] = again(replica, "a replica")
+            found["agent"] = self._child(replica, "agent")
+            found["traefik"] = self._child(replica, "traefik")
+        if self.members:
+            found["etcd"] = again(self.members[0], "an etcd member", AWAY)
+        return found
+
+    def _child(self, program: Program, name: str) -> Fault:
+        async def kill() -> str:
+            assert program.pid is not None
+            for one in psutil.Process(program.pid).children():
+                words = one.cmdline()
+                if name in (Path(words[0]).name, *words[1:4]):
+                    one.kill()
+            return f"{program.name}'s {name} was killed"
+
+        return kill
 
     def told(self, began: float) -> list[dict[str, Any]]:
         """Changes of routes that the hub has told since this was last asked."""
@@ -142,7 +179,7 @@ async def hub_stage(name: str, folder: Path, options: Options) -> AsyncIterator[
             yield Stage(
                 hub.addresses, people, pids=lambda: {"stand-in": behind.pid, **hub.pids()},
                 hub={"password": hub.password, "told": told},
-                etcd=list(hub.etcd.endpoints),
+                etcd=list(hub.etcd.endpoints), faults=hub.faults(),
             )  # fmt: skip
         finally:
             await asyncio.shield(asyncio.to_thread(hub.stop))

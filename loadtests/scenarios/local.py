@@ -22,7 +22,7 @@ from .child import Child
 from .results import NULL
 from .stage import Change, Fault, LoadtestError, Stage
 
-__all__ = ["LIMIT", "StandIn", "contestants", "local_stage", "stand_in"]
+__all__ = ["AWAY", "LIMIT", "StandIn", "contestants", "local_stage", "stand_in"]
 
 #: seconds that one change may take
 LIMIT = 30.0

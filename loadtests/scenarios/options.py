@@ -20,6 +20,7 @@ from .results import NULL
 __all__ = ["Options", "is_loopback", "parse"]
 
 SCENARIOS = ("latency", "churn", "class", "faults")
+DURING = ("churn", "latency", "class")
 FAULTS = ("replica", "agent", "traefik", "etcd")
 #: contestants of a run that names none, and those that there are
 DEFAULT = ("chp", "junction-2")
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--changes", type=float, help="servers' starts and stops a second (10; 0.5)")
     run.add_argument("--routes", type=int, help="users with a server from the start (100; 5)")
     run.add_argument("--fault", default="replica", help=f"what is killed: {', '.join(FAULTS)}")
+    run.add_argument("--during", default="churn", help=f"and while: {', '.join(DURING)} (churn)")
     run.add_argument("--at", type=float, default=0.4, help="when, as a share of the time (0.4)")
     run.add_argument(
         "--students", type=int,
@@ -166,6 +168,8 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
 
     if given.fault not in FAULTS:
         refuse(f"--fault {given.fault}: there is none of that name, only {', '.join(FAULTS)}")
+    if given.during not in DURING:
+        refuse(f"--during {given.during}: there is none of that name, only {', '.join(DURING)}")
     if not 0 < given.at < 1:
         refuse(f"--at {given.at:g}: a share of the time, between 0 and 1")
     if not 0 <= given.workers <= MOST["workers"]:
@@ -188,7 +192,8 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
         settings={
             "users": int(number("users", 50, 20)), "rate": number("rate", 150, 20),
             "seconds": number("seconds", 8, 60), "changes": number("changes", 10, 0.5),
-            "routes": int(number("routes", 100, 5)), "fault": given.fault, "at": given.at,
+            "routes": int(number("routes", 100, 5)), "fault": given.fault, "during": given.during,
+            "at": given.at,
             "students": int(number("students", 30, 10)),
             "real": real, "sockets": True, "workers": given.workers, "listen": given.listen,
             "prefix": "", "password": given.password, "may_fail": local,

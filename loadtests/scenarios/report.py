@@ -22,7 +22,8 @@ __all__ = ["generator_note", "markdown", "page", "write_report"]
 BUSY, NEAR = 0.8, 0.5
 
 _SHOWN = (
-    "users", "rate", "seconds", "changes", "routes", "students", "real", "fault", "at", "workers",
+    "users", "rate", "seconds", "changes", "routes", "students", "real", "fault", "during",
+    "at", "workers",
 )  # fmt: skip
 
 _CAUTION = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 import tempfile
 import time
@@ -136,6 +137,10 @@ async def _round(options: Options, one: Round, open_stage: Opener, root: Path, l
     if one.contestant != NULL and (missing := options.missing(one.contestant)):
         one.skipped = missing
         return
+    with_hub = options.local and _needs_hub(options, one.scenario)
+    if with_hub and not re.fullmatch(r"chp|junction-\d", one.contestant):
+        one.skipped = "no JupyterHub is started with it here"
+        return
     try:
         async with _opened(open_stage, one, root / "stage") as stage:
             if reason := scenario.absent(stage, options.settings):
@@ -179,11 +184,17 @@ async def null_run(options: Options, root: Path) -> dict[str, Any]:
     return {"per_second": per_second, "cpu": round(cpu, 3), "wrk": round(wrk), "said": said}
 
 
+def _needs_hub(options: Options, scenario: str) -> bool:
+    """Whether a whole JupyterHub is started for it, not its proxy alone."""
+    during = options.settings["during"] if scenario == faults.NAME else scenario
+    return bool(during == class_begins.NAME)
+
+
 def local_opener(options: Options) -> Opener:
     """Stages that are started here."""
 
     def open_stage(scenario: str, name: str, folder: Path) -> AbstractAsyncContextManager[Stage]:
-        if scenario == class_begins.NAME:
+        if _needs_hub(options, scenario):
             from .hubs import hub_stage  # the demo is no part of what loads a deployment
 
             return hub_stage(name, folder, options)

@@ -299,6 +299,7 @@ def options(*words: str) -> Options:
         (["latency,speed"], "speed"),
         (["--only=chip"], "chip"),
         (["--fault=disk"], "disk"),
+        (["--during=lunch"], "lunch"),
         (["--at=1"], "--at 1"),
         (["--workers=-1"], "--workers -1"),
         (["--real=21"], "--real 21"),

@@ -58,12 +58,14 @@ def paced(pace: float) -> Callable[[FastHttpUser], float]:
     ask at the same moment ever after, and what is measured is a burst that nobody has ordered.
     """
 
+    times: dict[FastHttpUser, float] = {}
+
     def wait(user: FastHttpUser) -> float:
         now = time.monotonic()
         # one that is behind does not catch up
-        due = max(getattr(user, "due", now), now - pace) + pace * random.uniform(0.5, 1.5)  # noqa: S311
-        user.due = due
-        return max(0.0, due - now)
+        last = max(times.get(user, now), now - pace)
+        times[user] = last + pace * random.uniform(0.5, 1.5)  # noqa: S311
+        return max(0.0, times[user] - now)
 
     return wait
 
