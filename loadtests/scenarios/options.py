@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--real", type=int, help="students with a real JupyterLab server (1)")
     run.add_argument("--password", default="", help="signs students in by the login form")
-    run.add_argument("--profile", action="store_true", help="collect profiles in the last round")
+    run.add_argument("--profile", action="store_true", help="collect profiles, in one more round")
     run.add_argument("--workers", type=int, default=0, help="Locust workers to wait for (0)")
     run.add_argument(
         "--listen", default="127.0.0.1:5557", help="where workers come to (127.0.0.1:5557)"

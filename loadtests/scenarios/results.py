@@ -77,12 +77,16 @@ class Result:
         return list(dict.fromkeys(one.scenario for one in self.rounds))
 
     def of(self, scenario: str, contestant: str) -> list[Round]:
-        """The rounds in which something was measured."""
-        return [
+        """The rounds in which something was measured; profiled ones only if there are no others.
+
+        A profiler costs its processes time, and not each contestant as much.
+        """
+        found = [
             one
             for one in self.rounds
             if (one.scenario, one.contestant) == (scenario, contestant) and one.seconds
         ]
+        return [one for one in found if not (one.profiles or one.no_profiles)] or found
 
     def write(self, path: Path) -> None:
         """As JSON, a line for each second."""

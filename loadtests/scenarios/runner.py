@@ -111,28 +111,29 @@ async def _opened(open_stage: Opener, one: Round, folder: Path) -> AsyncIterator
 async def run(options: Options, result: Result, open_stage: Opener) -> None:
     """Add all rounds, those skipped and failed among them, as they come."""
     names = list(options.only)
-    total = len(options.scenarios) * len(names) * options.rounds
+    # what is profiled is a round of its own: profilers cost time
+    rounds = options.rounds + bool(options.profile)
+    total = len(options.scenarios) * len(names) * rounds
     with tempfile.TemporaryDirectory(prefix="junction-loadtest-") as root, Bar(total + 1) as bar:
         bar.now("the generator alone")
         result.null = await null_run(options, Path(root))
         bar.say(f"generator alone: {result.null['said']}")
         bar.step()
         for scenario in options.scenarios:
-            for number in range(1, options.rounds + 1):
+            for number in range(1, rounds + 1):
                 # turns the other way round every other time: what drifts favours nobody
                 for name in names if number % 2 else reversed(names):
                     one = Round(scenario, name, number)
                     result.rounds.append(one)
                     bar.now(f"{scenario} {number}: {name}")
-                    last = number == options.rounds
-                    await _round(options, one, open_stage, Path(root), last)
+                    await _round(options, one, open_stage, Path(root), number > options.rounds)
                     bar.say(f"{scenario} {number}, {name}: {_said(one)}")
                     bar.step()
                     if one.failed and not options.local:
                         return  # a deployment that fails gets no more load
 
 
-async def _round(options: Options, one: Round, open_stage: Opener, root: Path, last: bool) -> None:
+async def _round(options: Options, one: Round, open_stage: Opener, root: Path, profiled: bool) -> None:
     scenario = SCENARIOS[one.scenario]
     if one.contestant != NULL and (missing := options.missing(one.contestant)):
         one.skipped = missing
@@ -147,7 +148,7 @@ async def _round(options: Options, one: Round, open_stage: Opener, root: Path, l
                 one.skipped = reason
                 return
             playing = Play(stage, one, options.settings, options.settings["seconds"])
-            await play(scenario, playing, root / "stage", options.profile and last)
+            await play(scenario, playing, root / "stage", profiled)
     except LoadtestError as why:
         one.failed = one.failed or str(why)
     except Exception as error:

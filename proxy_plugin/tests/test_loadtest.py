@@ -197,6 +197,14 @@ def test_what_takes_twice_as_long_is_found() -> None:
     assert "MORE" in render(verdict, "a", "b")
 
 
+def test_what_a_profiler_slowed_down_is_in_no_figure() -> None:
+    plain, profiled = result(1), result(1)
+    profiled.rounds += [one for one in result(2, factor=9.0, rounds=1).rounds]
+    for one in profiled.rounds[-2:]:
+        one.no_profiles = {"node": "there is no profiler for node"}
+    assert figures(profiled, "latency") == figures(plain, "latency")
+
+
 def test_new_failures_are_found() -> None:
     verdict = compare(result(1), result(1, failed=3))
     assert [row.what for row in verdict.different] == ["failed", "failed"]
