@@ -133,7 +133,9 @@ async def run(options: Options, result: Result, open_stage: Opener) -> None:
                         return  # a deployment that fails gets no more load
 
 
-async def _round(options: Options, one: Round, open_stage: Opener, root: Path, profiled: bool) -> None:
+async def _round(
+    options: Options, one: Round, open_stage: Opener, root: Path, profiled: bool
+) -> None:
     scenario = SCENARIOS[one.scenario]
     if one.contestant != NULL and (missing := options.missing(one.contestant)):
         one.skipped = missing
