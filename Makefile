@@ -13,8 +13,13 @@ CODE := --config pyproject.toml . ../ci ../ci/setup ../chart ../images ../loadte
 CLUSTER := $(SETUP) venv kubernetes containers -- env PYTHONPATH=ci
 BENCH := $(SETUP) venv etcd chp wrk nginx -- env PYTHONPATH=loadtests:proxy_plugin/tests python -m bench
 
+# HUB=https://… TOKEN=… loads a deployment; without them all is started here
+HUB ?=
+TOKEN ?=
+LOADTEST = $(SETUP) venv etcd chp wrk $(if $(findstring --profile,$(ARGS)),py-spy) -- env PYTHONPATH=loadtests:proxy_plugin/tests:ci python -m scenarios
+
 .PHONY: help setup demo test test-images test-fast conformance bench bench-quick chart-docs images wheel \
-	cluster-up cluster-down e2e lint format clean
+	loadtest cluster-up cluster-down e2e lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +53,10 @@ bench: ## Measure Junction and its peers side by side, in about 45 minutes (ARGS
 bench-quick: ## The same up to 1,000 routes, in under 10 minutes
 	@$(BENCH) --quick $(ARGS)
 
+loadtest: export JUNCTION_LOADTEST_TOKEN = $(TOKEN)
+loadtest: ## Load Junction and CHP, in 5 minutes; or a hub that runs: HUB=https://… TOKEN=… (ARGS="--help")
+	@$(LOADTEST) run $(if $(HUB),--hub '$(HUB)') $(ARGS)
+
 chart-docs: ## Write what is made for the charts: schema, tables of values, presets
 	@$(SETUP) venv -- python ci/chart_docs.py chart/junction
 	@$(SETUP) venv -- python ci/migration_docs.py chart
@@ -72,7 +81,7 @@ lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo cluster e2e readme_table.py chart_docs.py migration_docs.py'
 	@$(SETUP) venv -- bash -c 'cd images && exec mypy --strict -p builder'
 	@$(SETUP) venv -- bash -c 'cd chart/tests && MYPYPATH=../../ci exec mypy --strict *.py'
-	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests exec mypy -p bench'
+	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests:../ci exec mypy -p bench -p scenarios'
 	@command -v go >/dev/null || { echo "lint: no Go to build actionlint with: see go.dev/dl" >&2; exit 1; }
 	@go -C ci/tools/actionlint tool actionlint $(CURDIR)/.github/workflows/*.yml
 

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,9 @@ class Demo:
     Args:
         folder: for logs, databases and the users' files.
         mark: tells this run's processes from another's.
+        config: the hub's configuration.
+        environment: more of the hub's environment.
+        address: the URL that users come to, where it is not one that the replicas share.
 
     Attributes:
         address: the URL that all replicas share.
@@ -50,7 +54,15 @@ class Demo:
     """
 
     def __init__(
-        self, folder: Path, *, replicas: int = 2, members: int = 3, mark: str | None = None
+        self,
+        folder: Path,
+        *,
+        replicas: int = 2,
+        members: int = 3,
+        mark: str | None = None,
+        config: Path = CONFIG,
+        environment: Mapping[str, str] | None = None,
+        address: str = "",
     ) -> None:
         self.folder = folder
         self.mark = mark or secrets.token_hex(8)
@@ -60,7 +72,9 @@ class Demo:
         self._shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._shared.bind(("127.0.0.1", 0))
         self.port = self._shared.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}/"
+        self.address = address or f"http://127.0.0.1:{self.port}/"
+        self.config = config
+        self.environment = dict(environment or {})
 
         ports = free_ports(2 * members + 2 * replicas + 1)
         clients, peers = ports[:members], ports[members : 2 * members]
@@ -109,12 +123,13 @@ class Demo:
     def _hub(self, port: int) -> Program:
         return self._program(
             "hub",
-            *(sys.executable, "-m", "jupyterhub", "--config", str(CONFIG)),
+            *(sys.executable, "-m", "jupyterhub", "--config", str(self.config)),
             DEMO_ADDRESS=self.address,
             DEMO_HUB=f"http://127.0.0.1:{port}",
             DEMO_ETCD=",".join(self.etcd.endpoints),
             DEMO_PASSWORD=self.password,
             DEMO_FOLDER=str(self.folder),
+            **self.environment,
         )
 
     def start(self) -> None:

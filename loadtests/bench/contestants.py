@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +21,7 @@ from .hub import Hub
 from .static_proxies import start_nginx_proxy, start_traefik
 from .world import World, program
 
-__all__ = ["CONTESTANTS", "Contestant", "Subject"]
+__all__ = ["CONTESTANTS", "Contestant", "Subject", "start_junction"]
 
 #: seconds that a contestant gets to start
 START = 60.0
@@ -39,6 +39,8 @@ class Subject:
         wipe: lose all of etcd; None where there is none, or no way back.
         following: how many routes each replica has from etcd, -1 while it does not follow it.
         settled: whether nothing is left to be done for changes that were; None where it is never.
+        etcd: where its routes are, and may be lost in part; None where there is none.
+        replicas: those that have more than one program.
     """
 
     addresses: list[Address]
@@ -48,6 +50,8 @@ class Subject:
     wipe: Callable[[], Awaitable[None]] | None = None
     following: Callable[[], Awaitable[list[int]]] | None = None
     settled: Callable[[], Awaitable[bool]] | None = None
+    etcd: EtcdCluster | None = None
+    replicas: list[Replica] = field(default_factory=list)
 
 
 Starter = Callable[[World, Path], AbstractAsyncContextManager[Subject]]
@@ -158,10 +162,13 @@ async def _peer(around: World, directory: Path) -> AsyncIterator[Subject]:
 
 
 @contextlib.asynccontextmanager
-async def _junction(replicas: int, around: World, directory: Path) -> AsyncIterator[Subject]:
+async def start_junction(
+    replicas: int, around: World, directory: Path, arguments: Sequence[str] = ()
+) -> AsyncIterator[Subject]:
+    """So many replicas; ``arguments`` are more of their command's."""
     async with EtcdCluster(directory / "etcd", members=3) as cluster:
         # the harness reports activity far more often than anybody would
-        ours = ["--activity-interval=60"]
+        ours = ["--activity-interval=60", *arguments]
         running = [
             Replica(f"replica-{number}", cluster, directory, ours)
             for number in range(1, replicas + 1)
@@ -201,7 +208,9 @@ async def _junction(replicas: int, around: World, directory: Path) -> AsyncItera
             for one in running:
                 await one.ready()
             addresses = [("127.0.0.1", one.port) for one in running]
-            yield Subject(addresses, hub, pids, kill, cluster.wipe, following, settled)
+            yield Subject(
+                addresses, hub, pids, kill, cluster.wipe, following, settled, cluster, running
+            )
 
 
 @contextlib.asynccontextmanager
@@ -269,11 +278,11 @@ CONTESTANTS = [
         _missing(_TRAEFIK, _ETCD), absent={"restore": _NO_WAY, "forwarder": _NO_UNIX},
     ),
     Contestant(
-        "junction-1", partial(_junction, 1), "junction with 1 replica and 3 etcd members",
+        "junction-1", partial(start_junction, 1), "junction with 1 replica and 3 etcd members",
         _missing(_TRAEFIK, _ETCD),
     ),
     Contestant(
-        "junction-3", partial(_junction, 3), "junction with 3 replicas and 3 etcd members",
+        "junction-3", partial(start_junction, 3), "junction with 3 replicas and 3 etcd members",
         _missing(_TRAEFIK, _ETCD),
     ),
     Contestant(

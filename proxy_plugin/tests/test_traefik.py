@@ -436,3 +436,14 @@ def test_targets_are_whole_urls() -> None:
     found = model.target("", "/")
     assert found is not None
     assert urlsplit(found) == urlsplit(target)
+
+
+def test_profiles_are_offered_only_where_asked_for_and_behind_the_password() -> None:
+    assert "debug" not in static()["api"]
+    assert static(profiling=True)["api"]["debug"]
+    routers = control_document("hash", rest=True)["http"]["routers"]
+    assert not [one for one in routers.values() if "pprof" in one["rule"]]
+    routers = control_document("hash", rest=True, profiling=True)["http"]["routers"]
+    (one,) = [one for one in routers.values() if "pprof" in one["rule"]]
+    assert one["middlewares"] == ["junction-auth"]
+    assert one["entryPoints"] == ["control"]

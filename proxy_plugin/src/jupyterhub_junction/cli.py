@@ -258,6 +258,11 @@ def _parser() -> argparse.ArgumentParser:
         " JUNCTION_ACCEPT_GRACE)",
     )
     replica.add_argument(
+        "--profiling",
+        action="store_true",
+        help="Traefik's control port offers Go's profiles too, below /debug/pprof",
+    )
+    replica.add_argument(
         "--traefik",
         metavar="FILE",
         default="",

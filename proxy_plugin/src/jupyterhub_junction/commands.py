@@ -211,6 +211,7 @@ async def run_replica_command(options: argparse.Namespace, log: logging.Logger) 
         accept_grace=options.accept_grace,
         idle_timeout=options.idle_timeout,
         answer_timeout=options.answer_timeout,
+        profiling=options.profiling,
     )
     passed = _forward(
         options,

@@ -160,6 +160,7 @@ class Runtime:
         idle_timeout: float = 180,
         answer_timeout: float = 0,
         log_level: str = "ERROR",
+        profiling: bool = False,
     ) -> None:
         self._own = not folder
         self.folder = Path(folder or tempfile.mkdtemp(prefix="junction-", dir=scratch_folder()))
@@ -192,6 +193,7 @@ class Runtime:
             health=_url(self.health),
             health_path=health_path,
             redirect_port=redirect_port,
+            profiling=profiling,
         )
         static: Document = static_document(
             listen=listen,
@@ -208,6 +210,7 @@ class Runtime:
             idle_timeout=idle_timeout,
             answer_timeout=answer_timeout,
             log_level=log_level,
+            profiling=profiling,
         )
         self.static_file = self.folder / "static.yml"
         # JSON is YAML, which Traefik reads by the file's ending

@@ -44,6 +44,7 @@ def static_document(
     idle_timeout: float = 180,
     answer_timeout: float = 0,
     log_level: str = "WARN",
+    profiling: bool = False,
 ) -> Document:
     """Traefik's static configuration.
 
@@ -59,6 +60,7 @@ def static_document(
         accept_grace: seconds that it goes on accepting before that.
         idle_timeout: seconds that a client's connection may be without a request.
         answer_timeout: seconds that a server gets to begin its answer; 0 for any time.
+        profiling: its API offers Go's profiles as well.
     """
     web: Document = {
         "asDefault": True,
@@ -114,7 +116,7 @@ def static_document(
         **transport,
         "entryPoints": {**public, CONTROL_ENTRYPOINT: {"address": control}},
         "providers": providers,
-        "api": {"dashboard": False},
+        "api": {"dashboard": False, **({"debug": True} if profiling else {})},
         "ping": {"manualRouting": True},
         "log": {"level": log_level},
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
@@ -129,6 +131,7 @@ def control_document(
     health: str = "",
     health_path: str = "",
     redirect_port: int = 0,
+    profiling: bool = False,
 ) -> Document:
     """The routers that are there from the start: API and REST provider, behind a password.
 
@@ -142,6 +145,7 @@ def control_document(
             first table, so that a Traefik that is started again is of use at once.
         health: URL of the agent's answer to probes, which users' ports give at ``health_path``.
         redirect_port: the port of HTTPS, to which the redirect entry point leads; 0 for none.
+        profiling: also offer Go's profiles, below ``/debug/pprof``.
     """
     routers: dict[str, Mapping[str, Any]] = {
         "junction-api": {
@@ -151,6 +155,13 @@ def control_document(
             "service": "api@internal",
         }
     }
+    if profiling:
+        routers["junction-profile"] = {
+            "rule": 'PathPrefix("/debug/pprof")',
+            "entryPoints": [CONTROL_ENTRYPOINT],
+            "middlewares": ["junction-auth"],
+            "service": "api@internal",
+        }
     if rest:
         routers["junction-rest"] = {
             "rule": 'Path("/api/providers/rest")',

@@ -1,0 +1,124 @@
+"""``junction-loadtest``, or ``python -m scenarios``: a run, and what it writes; or a comparison."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.metadata
+import shlex
+import shutil
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.machine import ROOT, commit, host, versions
+
+from .compare import compare, render
+from .options import Options, chosen, parse
+from .report import write_report
+from .results import Result
+from .runner import SCENARIOS, local_opener, missing, run
+from .stage import LoadtestError
+
+__all__ = ["main"]
+
+BUILD = ROOT / "build" / "loadtest"
+REPORTS = ROOT / "loadtests" / "reports"
+
+
+async def _interruptible(options: Options, result: Result) -> None:
+    """The run; SIGTERM ends it as Ctrl-C does."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    if options.local:
+        await run(options, result, local_opener(options))
+        return
+    from .remote import Deployment
+
+    async with Deployment(options) as deployment:
+        result.target = deployment.about
+        await run(options, result, deployment.opener)
+    # what could not be removed is known when all is over
+    if deployment.left and result.rounds:
+        result.rounds[-1].left += deployment.left
+
+
+def _said(words: list[str]) -> str:
+    """The command, without its token."""
+    kept: list[str] = []
+    for word in words:
+        hide = kept and kept[-1] in ("--token", "--password")
+        start = word.partition("=")[0]
+        kept.append(
+            "…"
+            if hide
+            else f"{start}=…"
+            if start in ("--token", "--password") and "=" in word
+            else word
+        )
+    return f"junction-loadtest {shlex.join(kept)}"
+
+
+def _run(given: argparse.Namespace, words: list[str]) -> int:
+    options = chosen(given, missing)
+    found = Result(
+        command=_said(words), date=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=commit(), host=host(),
+        versions={**versions(), "locust": importlib.metadata.version("locust")},
+        settings={key: value for key, value in options.settings.items() if key != "password"},
+    )  # fmt: skip
+    begun, code = time.monotonic(), 0
+    try:
+        asyncio.run(_interruptible(options, found))
+    except LoadtestError as why:
+        print(f"junction-loadtest: {why}", file=sys.stderr)
+        code = 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print(
+            "junction-loadtest: interrupted; what was measured so far is written", file=sys.stderr
+        )
+        code = 130
+    if not found.rounds:
+        return code
+    found.took_s = round(time.monotonic() - begun, 1)
+    folder = Path(options.out or BUILD)
+    write_report(found, folder, SCENARIOS)
+    print(f"junction-loadtest: {folder / 'report.html'}")
+    if options.printed:  # where files go with the container
+        print((folder / "report.md").read_text())
+        print((folder / "results.json").read_text(), end="")
+    if options.keep and not code:
+        kept = REPORTS / f"{found.date[:10]}-{options.keep}"
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+        print(f"junction-loadtest: kept as {kept}")
+    failed = [one for one in found.rounds if one.failed]
+    for one in failed:
+        print(f"junction-loadtest: {one.scenario}, {one.contestant}: {one.failed}", file=sys.stderr)
+    for left in [line for one in found.rounds for line in one.left]:
+        print(f"junction-loadtest: could not be removed: {left}", file=sys.stderr)
+        code = code or 1
+    return code or bool(failed)
+
+
+def _compare(given: argparse.Namespace) -> int:
+    try:
+        before, after = (Result.read(Path(name)) for name in (given.before, given.after))
+    except (OSError, ValueError) as error:
+        print(f"junction-loadtest: {error}", file=sys.stderr)
+        return 2
+    print(render(compare(before, after), given.before, given.after))
+    return 0
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run or compare."""
+    words = sys.argv[1:] if words is None else words
+    given = parse(words)
+    return _run(given, words) if given.command == "run" else _compare(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

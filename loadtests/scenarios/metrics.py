@@ -1,0 +1,246 @@
+"""Figures that follow from rounds, and how sure they are.  Pure.
+
+Every figure is computed from all rounds together, and again for each sample: a round, or a fifth of
+it where there is one only.  Intervals are of 95 %, on a logarithmic scale (times are skewed); the
+samples' scatter is pooled over the contestants of a scenario, since a few rounds alone say little.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .histogram import Histogram
+from .results import Result, Round
+
+__all__ = ["Figure", "failures", "figures", "quantile", "times"]
+
+#: roles that are no part of the proxy
+OTHERS = ("generator", "stand-in", "server")
+#: whose proxy is the hub's process
+IN_HUB = "junction-inprocess"
+#: scenarios that have a beginning, a middle and an end
+PHASED = ("class",)
+#: samples that a single round is cut into
+BLOCKS = 5
+#: relative half width that no interval goes below: what drifts between two runs is in no sample
+FLOOR = 0.05
+SURE = 0.95
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its interval.
+
+    Attributes:
+        scatter: standard deviation of the samples' logarithms, pooled; ``freedom`` its degrees.
+        samples: how many there were.
+    """
+
+    name: str
+    unit: str
+    value: float
+    scatter: float
+    freedom: int
+    samples: int
+
+    def half(self, sure: float = SURE) -> float:
+        """The interval's half width, on the logarithmic scale."""
+        if self.freedom < 1 or self.samples < 1:
+            return math.inf
+        error = self.scatter / math.sqrt(self.samples)
+        return max(FLOOR, quantile(sure, self.freedom) * error)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its bounds, in its unit."""
+        half = min(self.half(), 20.0)
+        return self.value * math.exp(-half), self.value * math.exp(half)
+
+
+def quantile(sure: float, freedom: int) -> float:
+    """Student's t: what ``sure`` (two-sided) of all values are within, for degrees of freedom."""
+    p = (1 + sure) / 2
+    if freedom == 1:
+        return math.tan(math.pi * (p - 0.5))
+    if freedom == 2:
+        return sure * math.sqrt(2 / (1 - sure * sure))
+    z, n = statistics.NormalDist().inv_cdf(p), float(freedom)
+    return (
+        z
+        + (z**3 + z) / (4 * n)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+    )
+
+
+# --- what is in some seconds of a round
+
+Part = tuple[Round, float, float]
+
+
+def _lines(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    return [line for one, a, b in parts for line in one.seconds if a < line["t"] <= b]
+
+
+def times(parts: Iterable[Part], kind: str = "") -> Histogram:
+    """Times of good requests of one kind, or of all."""
+    return Histogram.total(
+        Histogram.of(one["times"])
+        for line in _lines(parts)
+        for name, one in line["kinds"].items()
+        if kind in ("", name)
+    )
+
+
+def failures(rounds: Iterable[Round]) -> dict[str, int]:
+    """Failed requests and changes, by kind."""
+    found: dict[str, int] = {}
+    for one in rounds:
+        for line in one.seconds:
+            for name, kind in line["kinds"].items():
+                for why, count in kind["failed"].items():
+                    found[f"{name}: {why}"] = found.get(f"{name}: {why}", 0) + count
+        for change in one.changes:
+            if "failed" in change:
+                why = f"{change['do']}: {change['failed']}"
+                found[why] = found.get(why, 0) + 1
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def kinds(rounds: Iterable[Round]) -> list[str]:
+    """Of requests, by their number."""
+    counts: dict[str, int] = {}
+    for one in rounds:
+        for line in one.seconds:
+            for name, kind in line["kinds"].items():
+                counts[name] = counts.get(name, 0) + sum(kind["times"].values())
+    return sorted((name for name, count in counts.items() if count), key=lambda name: -counts[name])
+
+
+def _percentile(kind: str, share: float) -> Callable[[list[Part]], float]:
+    def of(parts: list[Part]) -> float:
+        found = times(parts, kind)
+        return found.percentile(share) if found.counts else 0.0
+
+    return of
+
+
+def _per_second(parts: list[Part]) -> float:
+    lines = _lines(parts)
+    lasted = sum(line["for_s"] for line in lines)
+    return times(parts).count / lasted if lasted else 0.0
+
+
+def _changes(do: str, what: str, share: float) -> Callable[[list[Part]], float]:
+    def of(parts: list[Part]) -> float:
+        found = sorted(
+            change[what]
+            for one, a, b in parts
+            for change in one.changes
+            if a < change["t"] <= b and change["do"] == do and what in change
+        )
+        return found[max(0, math.ceil(share * len(found)) - 1)] if found else 0.0
+
+    return of
+
+
+def _is_proxy(one: Round, role: str) -> bool:
+    if role == "hub":
+        return one.contestant == IN_HUB
+    return not role.startswith(OTHERS)
+
+
+def _cpu(parts: list[Part]) -> float:
+    looks = [(one, look) for one, a, b in parts for look in one.system if a < look["t"] <= b]
+    used = sum(
+        share for one, look in looks for role, share in look["cpu"].items() if _is_proxy(one, role)
+    )
+    return used / len(looks) if looks else 0.0
+
+
+def _memory(parts: list[Part]) -> float:
+    return max(
+        (
+            sum(size for role, size in look["memory"].items() if _is_proxy(one, role))
+            for one, a, b in parts
+            for look in one.system
+            if a < look["t"] <= b
+        ),
+        default=0.0,
+    )
+
+
+def _measures(rounds: Sequence[Round]) -> list[tuple[str, str, Callable[[list[Part]], float]]]:
+    found: list[tuple[str, str, Callable[[list[Part]], float]]] = [
+        ("all requests, median", "ms", _percentile("", 0.5)),
+        ("all requests, p99", "ms", _percentile("", 0.99)),
+    ]
+    for kind in kinds(rounds):
+        found += [
+            (f"{kind}, median", "ms", _percentile(kind, 0.5)),
+            (f"{kind}, p99", "ms", _percentile(kind, 0.99)),
+        ]
+    found.append(("requests", "1/s", _per_second))
+    for do, name in (("start", "add → live"), ("stop", "delete → gone")):
+        found += [
+            (f"{name}, median", "ms", _changes(do, "live_ms", 0.5)),
+            (f"{name}, p99", "ms", _changes(do, "live_ms", 0.99)),
+        ]
+    found += [("proxy CPU", "cores", _cpu), ("proxy memory", "MB", _memory)]
+    return found
+
+
+def figures(result: Result, scenario: str) -> dict[str, dict[str, Figure]]:
+    """Of each contestant, all figures that a scenario gave, by name."""
+    everyone = {
+        name: rounds for name in result.contestants() if (rounds := result.of(scenario, name))
+    }
+    raw: dict[str, dict[str, tuple[str, float, list[float]]]] = {}
+    for name, rounds in everyone.items():
+        whole: list[Part] = [(one, -math.inf, math.inf) for one in rounds]
+        for what, unit, measure in _measures(rounds):
+            value = measure(whole)
+            if value > 0:
+                logs = [math.log(one) for part in _samples(rounds) if (one := measure([part])) > 0]
+                raw.setdefault(name, {})[what] = (unit, value, logs)
+    scatter = _pooled(raw)
+    return {
+        name: {
+            what: Figure(what, unit, value, *scatter[what], len(logs))
+            for what, (unit, value, logs) in found.items()
+        }
+        for name, found in raw.items()
+    }
+
+
+def _samples(rounds: Sequence[Round]) -> list[Part]:
+    if len(rounds) > 1:
+        return [(one, -math.inf, math.inf) for one in rounds]
+    if rounds[0].scenario in PHASED:
+        return []  # its parts have nothing in common
+    end = max(line["t"] for line in rounds[0].seconds)
+    cuts = [end * number / BLOCKS for number in range(BLOCKS + 1)]
+    return [(rounds[0], a, b) for a, b in itertools.pairwise(cuts)]
+
+
+def _pooled(
+    raw: dict[str, dict[str, tuple[str, float, list[float]]]],
+) -> dict[str, tuple[float, int]]:
+    squares: dict[str, float] = {}
+    freedom: dict[str, int] = {}
+    for found in raw.values():
+        for what, (_, _, logs) in found.items():
+            squares.setdefault(what, 0.0)
+            freedom.setdefault(what, 0)
+            if len(logs) > 1:
+                squares[what] += statistics.variance(logs) * (len(logs) - 1)
+                freedom[what] += len(logs) - 1
+    return {
+        what: (math.sqrt(squares[what] / n) if (n := freedom[what]) else math.inf, n)
+        for what in squares
+    }
