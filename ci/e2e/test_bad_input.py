@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from e2e.kube import until
-from e2e.site import REPLICAS, Site
+from e2e.site import REPLICAS, Site, new_namespace
 
 
 def refused(site: Site, values: dict[str, Any], said: str) -> None:
@@ -40,9 +40,36 @@ def refused(site: Site, values: dict[str, Any], said: str) -> None:
             'secret "not-there" not found',
             id="missing-secret",
         ),
+        pytest.param(
+            {
+                "etcd": {
+                    "enabled": False,
+                    "external": {"endpoints": ["http://nowhere.invalid:2379"]},
+                },
+            },
+            "http://nowhere.invalid:2379: ",
+            id="wrong-external-etcd",
+        ),
     ],
 )
 def test_an_upgrade_that_cannot_work_takes_nothing_down(
     site: Site, values: dict[str, Any], said: str
 ) -> None:
     refused(site, values, said)
+
+
+def test_a_namespace_without_volumes_is_told_by_name(site: Site) -> None:
+    with new_namespace(site.kube.kubeconfig) as kube:
+        values = site.with_values({"etcd": {"persistence": {"storageClass": "not-there"}}})
+        said = kube.helm(
+            "install", "junction", str(site.chart), values=values, wait=15, check=False
+        )
+        assert "Error:" in said
+        until(
+            lambda: "unbound immediate PersistentVolumeClaims" in kube.kubectl("describe", "pods"),
+            "an event that says what is missing",
+            30,
+        )
+        assert 'storageclass.storage.k8s.io "not-there" not found' in kube.kubectl(
+            "describe", "pvc"
+        )
