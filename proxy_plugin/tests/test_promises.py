@@ -115,13 +115,15 @@ async def _come(replica: Replica, newcomer: Newcomer) -> None:
     newcomer.took = loop.time() - newcomer.begun
 
 
+@pytest.mark.parametrize("privileged", [True, False], ids=["privileged", "unprivileged"])
 @pytest.mark.parametrize("shared_port", [False, True], ids=["own-port", "shared-port"])
 async def test_who_comes_while_traefik_is_dead_waits_for_the_next_one(
-    tmp_path: Path, shared_port: bool
+    tmp_path: Path, shared_port: bool, privileged: bool
 ) -> None:
     """None is refused, and none gets the 404 of a Traefik that is not loaded yet."""
-    async with make_world(tmp_path, shared_port=shared_port) as world:
+    async with make_world(tmp_path, shared_port=shared_port, privileged=privileged) as world:
         await _newcomers(world.replicas[1])
+        assert "may answer 404" not in world.replicas[1].log.read_text()
 
 
 async def _newcomers(two: Replica) -> None:

@@ -7,26 +7,57 @@ import errno
 import logging
 import os
 import socket
+import struct
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harness.waiting import SOON, until
+from harness.unprivileged import unprivileged
+from harness.waiting import CLUSTER, SOON, until
 
+from jupyterhub_junction import barring
 from jupyterhub_junction.sockets import Door, free_ports, listen
 from jupyterhub_junction.supervisor import Child
 
 LOG = logging.getLogger("test.sockets")
 
 
-@pytest.fixture(params=["127.0.0.1", "[::1]"])
-async def door(request: pytest.FixtureRequest) -> AsyncIterator[Door]:
-    if request.param == "[::1]" and not socket.has_dualstack_ipv6():
+@pytest.fixture(params=["signature", "filter", "any"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the door is barred: in one of the ways, or the first that is allowed here."""
+    chosen = str(request.param)
+    if chosen != "any":
+        monkeypatch.setattr(barring, "_WAYS", {chosen: barring._WAYS[chosen]})
+        with socket.socket() as probe:
+            try:
+                barring.bar(probe)
+            except OSError as error:
+                pytest.skip(str(error))
+    return chosen
+
+
+PLACES = [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("", "127.0.0.1"), ("", "::1")]
+
+
+@pytest.fixture(params=PLACES, ids=lambda place: ":0 by ".join(place))
+def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Where the door is, and where clients see it."""
+    listens, seen = request.param
+    if seen == "::1" and not socket.has_dualstack_ipv6():
         pytest.skip("no IPv6 on this machine")
-    made = await listen({"web": f"{request.param}:0"}, LOG)
+    return str(listens), str(seen)
+
+
+@pytest.fixture
+async def door(
+    place: tuple[str, str], way: str, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[Door]:
+    made = await listen({"web": f"{place[0]}:0"}, LOG)
     yield made
     made.close()
+    assert not caplog.records
 
 
 async def _accepted(door: Door) -> socket.socket | None:
@@ -36,44 +67,107 @@ async def _accepted(door: Door) -> socket.socket | None:
         return None
 
 
-async def _connect(door: Door) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    host, port = door.sockets["web"].getsockname()[:2]
-    async with asyncio.timeout(SOON):
-        return await asyncio.open_connection(host, port)
-
-
-async def test_who_connects_before_a_shut_door_waits_and_is_let_in(door: Door) -> None:
-    _, writer = await _connect(door)
-    writer.write(b"hello")
-    await writer.drain()
-    # a handshake on loopback is over when connect() returns, so there is nothing to wait for
-    assert await _accepted(door) is None
-    door.open()
-    accepted = await until(lambda: _accepted(door), "let in", deadline=SOON)
+async def _say(client: socket.socket, place: tuple[str, str], door: Door, words: bytes) -> None:
     loop = asyncio.get_running_loop()
-    accepted.setblocking(False)
-    with accepted:
+    await loop.sock_connect(client, (place[1], door.sockets["web"].getsockname()[1]))
+    await loop.sock_sendall(client, words)
+
+
+def _abrupt(connection: socket.socket) -> socket.socket:
+    """Have it end by a reset: else the kernel remembers how long it waited, and is slower next."""
+    connection.setblocking(False)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return connection
+
+
+def _client(place: tuple[str, str]) -> socket.socket:
+    return _abrupt(socket.socket(socket.AF_INET6 if ":" in place[1] else socket.AF_INET))
+
+
+def _sends_again(client: socket.socket) -> bool:
+    return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 3)[2] > 0  # tcpi_retransmits
+
+
+async def test_who_connects_before_a_shut_door_waits_and_is_let_in(
+    door: Door, place: tuple[str, str]
+) -> None:
+    loop = asyncio.get_running_loop()
+    with _client(place) as client:
+        saying = asyncio.create_task(_say(client, place, door, b"hello"))
+        await until(lambda: _sends_again(client), "the client has to try again", deadline=SOON)
+        assert await _accepted(door) is None
+        door.open()
+        accepted = await until(lambda: _accepted(door), "let in", deadline=SOON)
+        with _abrupt(accepted):
+            async with asyncio.timeout(SOON):
+                await saying
+                assert await loop.sock_recv(accepted, 100) == b"hello"
+                # it does not bring the bar with it
+                await loop.sock_sendall(client, b"more")
+                assert await loop.sock_recv(accepted, 100) == b"more"
+
+
+async def test_who_is_in_does_not_notice_that_the_door_is_shut(
+    door: Door, place: tuple[str, str]
+) -> None:
+    loop = asyncio.get_running_loop()
+    door.open()
+    with _client(place) as client:
         async with asyncio.timeout(SOON):
-            assert await loop.sock_recv(accepted, 100) == b"hello"
-            # it does not bring the filter with it
-            writer.write(b"more")
-            assert await loop.sock_recv(accepted, 100) == b"more"
-    writer.close()
+            await _say(client, place, door, b"hello")
+            accepted = await until(lambda: _accepted(door), "let in", deadline=SOON)
+            with _abrupt(accepted):
+                assert await loop.sock_recv(accepted, 100) == b"hello"
+                door.shut()
+                await loop.sock_sendall(client, b"more")
+                assert await loop.sock_recv(accepted, 100) == b"more"
+                await loop.sock_sendall(accepted, b"answer")
+                assert await loop.sock_recv(client, 100) == b"answer"
 
 
 async def test_who_stood_in_the_queue_when_the_door_was_shut_is_told_to_come_again(
-    door: Door,
+    door: Door, place: tuple[str, str]
 ) -> None:
     door.open()
-    reader, writer = await _connect(door)
-    writer.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n")
-    await writer.drain()
-    door.shut()
-    async with asyncio.timeout(SOON):
-        head = await reader.readuntil(b"\r\n\r\n")
+    with _client(place) as client:
+        await _say(client, place, door, b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n")
+        door.shut()
+        head = b""
+        async with asyncio.timeout(SOON):
+            while not head.endswith(b"\r\n\r\n"):
+                head += await asyncio.get_running_loop().sock_recv(client, 4096)
     assert head.startswith(b"HTTP/1.1 503 ")
     assert b"Retry-After: 1\r\n" in head
-    writer.close()
+
+
+def test_the_door_needs_no_privilege() -> None:
+    """The tests of the door once more, by a user who may do nothing."""
+    done = subprocess.run(
+        [
+            *unprivileged(), sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+            "-k", "door and any", __file__,
+        ],
+        cwd=Path(__file__).parent.parent, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CLUSTER, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " passed" in done.stdout
+
+
+async def test_a_kernel_that_cannot_bar_a_socket_is_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: socket.socket) -> None:
+        raise PermissionError(errno.EPERM, "none may")
+
+    monkeypatch.setattr(barring, "_WAYS", dict.fromkeys(barring._WAYS, refuse))
+    door = await listen({"web": "127.0.0.1:0"}, LOG)
+    with socket.create_connection(door.sockets["web"].getsockname(), timeout=SOON):
+        pass
+    door.close()
+    [said] = caplog.messages
+    assert "may answer 404 at web at first" in said
+    assert "signature: [Errno 1] none may; filter: [Errno 1] none may" in said
 
 
 async def test_a_wildcard_stands_for_both_families() -> None:
@@ -81,6 +175,7 @@ async def test_a_wildcard_stands_for_both_families() -> None:
         pytest.skip("no IPv6 on this machine")
     for wildcard in ("0.0.0.0:0", ":0", "[::]:0"):
         door = await listen({"web": wildcard}, LOG)
+        door.open()
         port = door.sockets["web"].getsockname()[1]
         for host in ("127.0.0.1", "::1"):
             with socket.create_connection((host, port), timeout=SOON):

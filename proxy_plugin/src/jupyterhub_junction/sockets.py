@@ -4,10 +4,8 @@ So they outlive a Traefik, and while one is started no connection is refused.  I
 
 * A socket is named after its entry point, and handed over as systemd does it (``LISTEN_FDS``):
   in the file descriptors from 3 on.
-* While the :class:`Door` is shut, clients' handshakes are answered, but the kernel drops the
-  packet that would finish one: a new Traefik, which accepts before it has a route and would
-  answer 404, gets nothing to accept.  Clients send that packet again after 0.2 s, 0.4 s ...,
-  so they wait, and nobody but the kernel holds a connection meanwhile.
+* While the :class:`Door` is shut, they are barred (:mod:`.barring`): a new Traefik, which accepts
+  before it has a route and would answer 404, gets nothing to accept, and clients wait.
 * What stood in the queue of a Traefik that died is answered with 503, as is what it had accepted.
 """
 
@@ -15,34 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import fcntl
 import logging
 import os
 import socket
-import struct
 from collections.abc import Callable, Mapping
+
+from .barring import bar, unbar
 
 __all__ = ["Door", "free_port", "free_ports", "listen"]
 
 _FIRST = 3  # SD_LISTEN_FDS_START
-
-# linux/asm-generic/socket.h; Python has no names for them
-_SO_ATTACH_FILTER = 26
-_SO_DETACH_FILTER = 27
-# Classic BPF over the TCP header: a packet passes if it is a SYN or a RST, and no ACK.
-_ONLY_NEW = b"".join(
-    struct.pack("=HBBI", *instruction)
-    for instruction in (
-        (0x30, 0, 0, 13),  # A = the flags
-        (0x54, 0, 0, 0x16),  # A &= SYN | RST | ACK
-        (0x15, 1, 0, 0x02),  # A == SYN: pass
-        (0x45, 0, 1, 0x04),  # A & RST: pass, else drop
-        (0x06, 0, 0, 0xFFFFFFFF),
-        (0x06, 0, 0, 0),
-    )
-)
 
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
@@ -154,7 +136,6 @@ class Door:
         self.sockets = dict(sockets)
         self.inside = dict(inside or {})
         self.log = log
-        self._filter = ctypes.create_string_buffer(_ONLY_NEW, len(_ONLY_NEW))
         self._shut = False
         self._refusing: set[asyncio.Task[None]] = set()
 
@@ -162,12 +143,12 @@ class Door:
         """Let nobody in: what comes from now on waits, what stands in the queue gets 503."""
         if not self._shut:
             self._shut = True
-            program = struct.pack("HP", len(_ONLY_NEW) // 8, ctypes.addressof(self._filter))
-            try:
-                for each in self.sockets.values():
-                    each.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-            except OSError as error:  # a kernel that is no Linux proper
-                self.log.warning("a Traefik that starts may answer 404 at first: %s", error)
+            for name, each in self.sockets.items():
+                try:
+                    bar(each)
+                except OSError as error:
+                    message = "a Traefik that starts may answer 404 at %s at first: %s"
+                    self.log.warning(message, name, error)
         for each in self.sockets.values():
             with contextlib.suppress(OSError):  # does not listen yet, or has no more
                 while True:
@@ -184,8 +165,7 @@ class Door:
             return
         self._shut = False
         for each in self.sockets.values():
-            with contextlib.suppress(OSError):
-                each.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+            unbar(each)
 
     def close(self) -> None:
         """Let go of the sockets: they stay open for as long as a Traefik holds them."""

@@ -16,6 +16,7 @@ import aiohttp
 from jupyterhub_junction.sockets import free_ports
 
 from .etcd_cluster import EtcdCluster
+from .unprivileged import own, unprivileged
 from .waiting import until
 
 
@@ -25,16 +26,27 @@ class Replica:
     Args:
         directory: its runtime folder and log go below.
         arguments: more of the command's arguments.
+        privileged: whether it may do all that the tests may.
     """
 
     def __init__(
-        self, name: str, cluster: EtcdCluster, directory: Path, arguments: Sequence[str] = ()
+        self,
+        name: str,
+        cluster: EtcdCluster,
+        directory: Path,
+        arguments: Sequence[str] = (),
+        *,
+        privileged: bool = True,
     ) -> None:
         self.name = name
         self.folder = directory / name
         self.log = directory / f"{name}.log"
         self.port, self.status_port = free_ports(2)
         self.arguments = list(arguments)
+        self.prefix: list[str] = []
+        if not privileged:
+            self.prefix = unprivileged()
+            own(self.folder)
         self.cluster = cluster
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -57,7 +69,7 @@ class Replica:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    sys.executable, "-m", "jupyterhub_junction.cli", "replica",
+                    *self.prefix, sys.executable, "-m", "jupyterhub_junction.cli", "replica",
                     f"--name={self.name}", f"--listen=127.0.0.1:{self.port}",
                     f"--status=127.0.0.1:{self.status_port}", f"--runtime-dir={self.folder}",
                     "--activity-interval=0.2", "--grace=2", *arguments, *self.arguments,

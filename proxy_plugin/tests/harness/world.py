@@ -77,6 +77,7 @@ async def make_world(
     directory: Path,
     *,
     shared_port: bool = False,
+    privileged: bool = True,
     arguments: Sequence[str] = (),
     pods: Any = None,
     **cluster_options: Any,
@@ -109,7 +110,10 @@ async def make_world(
         )
         stack.push_async_callback(proxy.stop)
         given = [*arguments, *(["--reuse-port"] if shared_port else [])]
-        replicas = [Replica(name, cluster, directory, given) for name in ("one", "two")]
+        replicas = [
+            Replica(name, cluster, directory, given, privileged=privileged)
+            for name in ("one", "two")
+        ]
         if shared_port:
             replicas[0].port = replicas[1].port
         world = World(cluster, replicas, proxy, hub, server, session)
