@@ -16,6 +16,7 @@ from harness.store_contract import CONTRACT, Check, batches
 from harness.waiting import CLUSTER, until
 
 from jupyterhub_junction.etcd import EtcdStore
+from jupyterhub_junction.etcd_errors import FAILED_PRECONDITION, RpcError
 from jupyterhub_junction.sockets import free_ports
 from jupyterhub_junction.store import (
     Batch,
@@ -640,3 +641,12 @@ async def test_versions(
     else:
         assert await store.check() == version
     assert ("upgrade" in caplog.text) == (outcome == "warned")
+
+
+def test_a_member_that_learns_is_passed_over_and_not_the_end() -> None:
+    """One that has just joined answers few calls before it votes."""
+    error = RpcError("etcd-1", FAILED_PRECONDITION, "etcdserver: rpc not supported for learner")
+    assert error.transient
+    assert isinstance(error.as_store_error("agent"), StoreUnavailable)
+    other = RpcError("etcd-1", FAILED_PRECONDITION, "etcdserver: lease already exists")
+    assert not other.transient

@@ -45,6 +45,8 @@ class RpcError(Exception):
         """Another endpoint, or the same one a little later, may answer."""
         if "database space exceeded" in self.message:
             return False
+        if "not supported for learner" in self.message:  # a member that has just joined
+            return True
         return self.code not in (
             INVALID_ARGUMENT,
             NOT_FOUND,
