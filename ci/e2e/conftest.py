@@ -6,10 +6,12 @@ import os
 import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import cluster
 import pytest
 
+from e2e import figures
 from e2e.site import Site, new_namespace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +56,12 @@ def owned(access: cluster.Access) -> None:
     """For tests that kill nodes or look into them."""
     if not access.owned:
         pytest.skip("KUBECONFIG names a cluster whose nodes are not ours to kill")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What was counted."""
+    for line in figures.LINES:
+        terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,6 +9,7 @@ import cluster
 import pytest
 
 from e2e import faults
+from e2e.figures import note
 from e2e.kube import until
 from e2e.load import Counted
 from e2e.site import MEMBERS, REPLICAS, Site
@@ -37,6 +38,7 @@ def test_a_killed_traefik_fails_only_what_was_in_flight_on_it(site: Site) -> Non
     with site.load(websockets=12) as load:
         _, at = killed(site, REPLICAS, "traefik")
         load.more(600)
+    note("a Traefik killed", load.counted)
     lost(load.counted, at, most=5)
     assert 0 < len(load.counted.closed) < 12, "those on the other replica stay open"
 
@@ -46,6 +48,7 @@ def test_a_killed_agent_fails_nothing(site: Site) -> None:
     with site.load() as load:
         killed(site, REPLICAS, AGENT)
         load.more(600)
+    note("an agent killed", load.counted)
     assert not load.counted.failed, load.counted
     assert not load.counted.closed, load.counted
 
@@ -69,6 +72,7 @@ def test_a_killed_hub_fails_nothing(site: Site) -> None:
         load.more(600)
         until(site.hub.answers, "the hub again", 120)
         load.more(300)
+    note("the hub killed", load.counted)
     assert not load.counted.failed, load.counted
     assert not load.counted.closed, load.counted
 
@@ -85,7 +89,7 @@ def test_a_members_lost_volume_heals_by_itself(site: Site) -> None:
         load.more(100)
     assert not load.counted.failed, load.counted
     assert not load.counted.closed, load.counted
-    print(f"back in quorum after {took:.1f} s")
+    note("a member's volume lost", f"back in quorum after {took:.1f} s; {load.counted}")
 
 
 def test_all_of_etcd_lost_and_the_table_comes_back(site: Site) -> None:
@@ -97,6 +101,7 @@ def test_all_of_etcd_lost_and_the_table_comes_back(site: Site) -> None:
         site.kube.ready(MEMBERS, 3, 180)
         until(lambda: complete(site), "the table to be complete again", 120)
         load.more(300)
+    note("all of etcd lost, volumes too", load.counted)
     assert not load.counted.failed, load.counted
     assert not load.counted.closed, load.counted
 
@@ -126,7 +131,7 @@ def test_a_replica_cut_off_from_etcd_serves_on_and_holds_nobody_up(site: Site) -
         assert len(load.counted.failed) == failed, load.counted
     ours = [one for one in load.counted.failed if "/ada/" not in one.path]
     assert not ours, load.counted
-    print(f"stopped and started a server in {took:.1f} s")
+    note("a replica cut off from etcd", f"a server stopped and started in {took:.1f} s meanwhile")
 
 
 @pytest.mark.usefixtures("owned")
@@ -145,7 +150,11 @@ def test_a_killed_node_costs_at_most_its_replicas_share(site: Site) -> None:
             share = len([one for one in load.counted.failed if one.began <= out + MARGIN])
             later = [one for one in load.counted.failed if one.began > out + MARGIN]
             total = max(1, int((out - at + MARGIN) * load.rate))
-            print(f"node out of the Service after {out - at:.1f} s; {share} of {total} failed")
+            note(
+                "a node killed",
+                f"out of the Service after {out - at:.1f} s, {share} of {total} failed meanwhile;"
+                f" {load.counted}",
+            )
             assert not later, load.counted
             assert share <= total * 0.7, load.counted
         finally:

@@ -33,6 +33,7 @@ def test_upgrade_rolls_all_and_no_request_fails(site: Site) -> None:
         site.kube.ready(REPLICAS, 2, 120)
         site.kube.ready(MEMBERS, 3, 240)
         load.more(max(0, 10_000 - load.counted.requests) or 1000)
+    note("upgrade of replicas and etcd", load.counted)
     no_request_failed(load.counted)
     assert not before & {pod.metadata.name for pod in site.kube.pods(REPLICAS)}
     assert load.counted.closed, "the WebSockets of the old replicas have to close at last"
@@ -57,4 +58,5 @@ def test_drain_of_a_node_fails_no_request(site: Site, node: str) -> None:
             site.kube.run("kubectl", "uncordon", node)
         site.kube.ready(MEMBERS, 3, 180)
         load.more(200)
+    note(f"drain of {node}", load.counted)
     no_request_failed(load.counted)
