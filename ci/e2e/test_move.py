@@ -1,0 +1,107 @@
+"""A running z2jh moves from CHP to Junction and back, under a load that counts what users notice.
+
+The tests share one release, and go in the order in which an admin would: each begins where the one
+before has left it, and makes what it needs if that one did not run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import cluster
+import pytest
+
+from e2e.load import Load
+from e2e.move import Z2jh
+from e2e.site import REPLICAS, new_namespace
+
+REPLICA_IMAGE = "quay.io/jupyterhub-junction/replica:"
+CHP_IMAGE = "quay.io/jupyterhub/configurable-http-proxy:"
+#: seconds before and after the end of CHP's pod: until every node has taken it out of the Service
+BEFORE, AFTER = 1.0, 5.0
+
+
+@pytest.fixture(scope="module")
+def z2jh(access: cluster.Access) -> Iterator[Z2jh]:
+    """z2jh with CHP and running servers, in a namespace that enforces the restricted standard."""
+    with new_namespace(access.kubeconfig) as kube:
+        made = Z2jh(kube)
+        made.install()
+        yield made
+
+
+def test_what_cannot_work_is_refused_and_changes_nothing(z2jh: Z2jh) -> None:
+    before = z2jh.proxy().metadata.uid
+    with z2jh.load() as load:
+        said = z2jh.step("takeover", wait=0, check=False)
+        assert "Secret junction-etcd-access is not in namespace" in said
+        said = z2jh.step("prepare", "takeover", wait=0, check=False)
+        assert "junction-give-one-preset-at-a-time" in said
+        z2jh.install_junction()
+        said = z2jh.step("takeover", wait=0, check=False)
+        assert "no replica of Deployment junction-replica is ready" in said
+        load.more(100)
+    assert not load.counted.failed, load.counted
+    assert not load.counted.closed, load.counted
+    assert z2jh.proxy().metadata.uid == before
+
+
+def test_the_move_and_the_way_back_fail_no_request(z2jh: Z2jh) -> None:
+    own = z2jh.own_loss
+    assert own.failed, "CHP's own restart is what the move is compared with"
+    servers, chp = z2jh.servers(), z2jh.proxy().metadata.uid
+    with z2jh.load() as load:
+        z2jh.prepare()
+        load.more(100)
+        said("prepare", load)
+        nothing_noticed(load)
+        assert z2jh.proxy().metadata.uid == chp, "CHP's pod has to stay"
+
+        take_over(z2jh, load, own=len(own.failed))
+        assert z2jh.image().startswith(REPLICA_IMAGE)
+
+        seen = len(load.counted.failed), len(load.counted.refused)
+        z2jh.step("rollback")
+        assert z2jh.image().startswith(CHP_IMAGE)
+        load.more(200)
+        said("rollback", load)
+        assert (len(load.counted.failed), len(load.counted.refused)) == seen, load.counted
+
+        # of new WebSockets some come to CHP
+        with z2jh.load(rate=10) as later:
+            take_over(z2jh, later, own=len(own.failed))
+        assert z2jh.image().startswith(REPLICA_IMAGE)
+        load.more(200)
+    said("all of the move", load)
+    assert len(load.counted.failed) <= 2 * len(own.failed)
+    assert z2jh.servers() == servers
+    assert z2jh.kube.ready(REPLICAS, 2)
+
+
+def said(step: str, load: Load) -> None:
+    print(f"{step}: {load.counted}")
+
+
+def nothing_noticed(load: Load) -> None:
+    assert not load.counted.failed, load.counted
+    assert not load.counted.refused, load.counted
+    assert not load.counted.closed, load.counted
+
+
+def take_over(z2jh: Z2jh, load: Load, own: int) -> None:
+    """CHP's pod becomes a replica: what is lost is lost in the instant in which it ends."""
+    counted = load.counted
+    began = time.monotonic()
+    z2jh.step("takeover")
+    load.wait(lambda seen: seen.open >= load.websockets, 30)
+    load.more(100)
+    said("takeover", load)
+    closed = [one for one in counted.closed if one.at > began]
+    assert closed, "the WebSockets through CHP end with its pod"
+    end = min(one.at for one in closed)
+    assert max(one.at for one in closed) < end + AFTER, "they end all at once"
+    lost = [one for one in [*counted.failed, *counted.refused] if one.began > began]
+    late = [one for one in lost if not end - BEFORE < one.began < end + AFTER]
+    assert not late, f"CHP ended at {end}: {late[:5]}"
+    assert len([one for one in counted.failed if one.began > began]) <= own, counted
