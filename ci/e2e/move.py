@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from .hub_client import Hub
 from .kube import Kube, until
@@ -143,7 +144,11 @@ class Z2jh:
         return load.counted
 
     def _all_routed(self) -> bool:
-        return all(f"/user/{user}/" in self.hub.routes() for user in PEOPLE)
+        try:
+            table = {unquote(route) for route in self.hub.routes()}
+        except OSError:
+            return False
+        return all(f"/user/{user}/" in table for user in PEOPLE)
 
     def proxy(self) -> Any:
         """z2jh's own proxy pod."""
