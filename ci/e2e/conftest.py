@@ -70,7 +70,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With a failure comes what the cluster says of it."""
     report = yield
-    found = getattr(item, "funcargs", {}).get("site")
+    given = getattr(item, "funcargs", {})
+    found = given.get("site") or given.get("z2jh")
     if report.failed and report.when != "teardown" and found is not None:
         report.sections.append(("cluster", found.kube.diagnosis()))
     return report

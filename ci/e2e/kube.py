@@ -70,14 +70,15 @@ class Kube:
     def helm(
         self, *words: str, values: Mapping[str, Any] | None = None, wait: int = 240, **options: Any
     ) -> str:
-        """helm in this namespace; ``values`` goes in as a values file, ``wait`` is in seconds."""
+        """helm in this namespace; ``values`` goes in as the first values file, ``wait`` is in seconds."""
         more = ["-f", "-"] if values is not None else []
         waiting = wait and words[0] in ("install", "upgrade")
         waits = ["--wait", f"--timeout={wait}s"] if waiting else []
         options.setdefault("deadline", wait + 60)
         return self.run(
-            "helm", "-n", self.namespace, *words, *waits, *more, stdin=json.dumps(values), **options
-        )
+            "helm", "-n", self.namespace, words[0], *more, *words[1:], *waits,
+            stdin=json.dumps(values), **options,
+        )  # fmt: skip
 
     # --- pods --------------------------------------------------------------------------------
 

@@ -193,7 +193,7 @@ class Load:
                 elif "version" not in json.loads(body):
                     said = "another's body"
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            said = type(error).__name__
+            said = f"{type(error).__name__} {getattr(error, 'errno', None) or ''}".strip()
         self.counted.requests += 1
         if said:
             self.counted.failed.append(Failed(began, time.monotonic(), path, said))

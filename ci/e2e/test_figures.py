@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from e2e.figures import note
 from e2e.load import Counted
 from e2e.site import FULL, MEMBERS, REPLICAS, SMALL, Site
 

@@ -10,7 +10,8 @@ c = get_config()
 values = json.loads(Path("/usr/local/etc/jupyterhub/secret/values.json").read_text())
 base_url = values["hub"]["baseUrl"]
 
-c.JupyterHub.proxy_class = "junction"
+if not values["proxy"]["enabled"]:
+    c.JupyterHub.proxy_class = "junction"
 c.ConfigurableHTTPProxy.should_start = False
 c.ConfigurableHTTPProxy.api_url = "http://proxy-api:8001"
 c.JupyterHub.base_url = base_url
@@ -22,24 +23,27 @@ c.JupyterHub.cookie_secret_file = "/srv/jupyterhub/cookie_secret"  # noqa: S105
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = False
 c.JupyterHub.last_activity_interval = 60
+c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}
 
 c.JupyterHub.authenticator_class = "dummy"
 c.DummyAuthenticator.password = "password"  # noqa: S105
 c.Authenticator.allow_all = True
 c.Authenticator.admin_users = {"admin"}
-c.JupyterHub.services = [{"name": "tests", "api_token": values["adminToken"]}]
-c.JupyterHub.load_roles = [
-    {
-        "name": "tests",
-        "services": ["tests"],
-        "scopes": [
-            "admin:users",
-            "admin:servers",
-            "access:servers",
-            "proxy",
-        ],
-    }
+c.JupyterHub.services = [
+    {"name": name, "api_token": service["apiToken"]}
+    for name, service in values["hub"]["services"].items()
 ]
+c.JupyterHub.load_roles = [
+    {"name": name} | role for name, role in values["hub"]["loadRoles"].items()
+]
+if values["cull"]["enabled"]:
+    culler = "jupyterhub-idle-culler"
+    scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
+    c.JupyterHub.load_roles.append({"name": culler, "scopes": scopes, "services": [culler]})
+    command = ["python3", "-m", "jupyterhub_idle_culler"]
+    command += [f"--url=http://localhost:8081{base_url}hub/api"]
+    command += [f"--timeout={values['cull']['timeout']}", f"--cull-every={values['cull']['every']}"]
+    c.JupyterHub.services.append({"name": culler, "command": command})
 
 c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"
 c.KubeSpawner.namespace = os.environ["POD_NAMESPACE"]
