@@ -84,7 +84,7 @@ def test_a_lost_quorum_kills_no_member() -> None:
 
 def test_prepare_and_keep_are_told_the_same() -> None:
     pod = at(render(EXISTING)[ETCD], "spec/template/spec")
-    prepare, keep = at(pod, "initContainers/0"), at(pod, "containers/name=keep")
+    prepare, keep = at(pod, "initContainers/name=prepare"), at(pod, "containers/name=keep")
     shared = [
         "etcd",
         "--name=$(POD_NAME)",

@@ -12,6 +12,10 @@ from rendering import CHART, EXISTING, EXTERNAL, Refused, merged, nested, render
 COMBINATIONS: list[tuple[str, dict[str, Any]]] = [
     ("etcd.external.endpoints", nested("etcd.external.endpoints", ["https://e:2379"])),
     ("etcd.external.endpoints", nested("etcd.enabled", False)),
+    (
+        "commonLabels.app.kubernetes.io/component",
+        {"commonLabels": {"app.kubernetes.io/component": "x"}},
+    ),
     ("etcd.external.authSecret", nested("etcd.external.authSecret", "x")),
     ("etcd.external.tlsSecret", nested("etcd.external.tlsSecret", "x")),
     (

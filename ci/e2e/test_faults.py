@@ -84,7 +84,7 @@ def test_a_members_lost_volume_heals_by_itself(site: Site) -> None:
         site.kube.kubectl("delete", "pvc", claim, "--wait=false")
         site.kube.kubectl("delete", "pod", pod.metadata.name)
         began = time.monotonic()
-        site.kube.ready(MEMBERS, 3, 90)
+        site.kube.ready(MEMBERS, 3, 60)
         took = time.monotonic() - began
         load.more(100)
     assert not load.counted.failed, load.counted

@@ -7,6 +7,11 @@
 {{- $replica := .Values.replica -}}
 {{- $scaling := $replica.autoscaling -}}
 
+{{- range $key, $_ := .Values.commonLabels }}
+{{- if has $key (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart") }}
+{{- include "junction.refuse" (list (printf "commonLabels.%s" $key) "is a label that the chart gives itself: leave it out") }}
+{{- end }}
+{{- end }}
 {{- if and $etcd.enabled $external.endpoints }}
 {{- include "junction.refuse" (list "etcd.external.endpoints" "there are two etcds then: set etcd.enabled to false to use that one, or give no endpoints") }}
 {{- end }}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from .etcd_disk import read_disk
@@ -101,7 +102,9 @@ class Keeper:
             self._down_since = None
             troubles = sorted({p.trouble for p in peers if isinstance(p, Running) and p.trouble})
             return f"etcd has no leader here: {'; '.join(troubles) or 'no member answers'}"
-        cluster = led[0]
+        # should there be two, the one of more members is the one to join
+        sizes = Counter(peer.cluster_id for peer in led)
+        cluster = min(led, key=lambda peer: (-sizes[peer.cluster_id], peer.node.ordinal))
         member = next((m for m in cluster.members if m.is_node(self.me)), None)
         if await self._repair(mine, cluster, member):
             return "this member was made ready to join the cluster anew"
