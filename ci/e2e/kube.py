@@ -70,7 +70,7 @@ class Kube:
     def helm(
         self, *words: str, values: Mapping[str, Any] | None = None, wait: int = 240, **options: Any
     ) -> str:
-        """helm in this namespace; ``values`` goes in as the first values file, ``wait`` is in seconds."""
+        """helm in this namespace; ``values`` are the first values file, ``wait`` is in seconds."""
         more = ["-f", "-"] if values is not None else []
         waiting = wait and words[0] in ("install", "upgrade")
         waits = ["--wait", f"--timeout={wait}s"] if waiting else []

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
+import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
+from aiohttp.connector import AddrInfoType
 
 __all__ = ["Closed", "Counted", "Failed", "Load"]
 
@@ -72,6 +75,24 @@ class Counted:
             f" {self.open} WebSockets open, {len(self.closed)} closed, {len(self.refused)} refused"
             f" {first}"
         )
+
+
+def _anew() -> Callable[[AddrInfoType], socket.socket]:
+    """Sockets that come each from another address, as users do.
+
+    On loopback a port is soon used again; a kernel that remembers it sends the new connection where
+    the old one went, to a pod that is gone.
+    """
+    numbers = itertools.count(1)
+
+    def make(found: AddrInfoType) -> socket.socket:
+        made = socket.socket(found[0], found[1], found[2])
+        made.setblocking(False)
+        number = next(numbers)
+        made.bind((f"127.1.{number // 250 % 250}.{number % 250 + 1}", 0))
+        return made
+
+    return make
 
 
 class Load:
@@ -156,7 +177,7 @@ class Load:
         headers = {"Authorization": f"token {self.token}"}
         timeout = aiohttp.ClientTimeout(total=self.TIMEOUT)
         kept = aiohttp.TCPConnector(limit=0)
-        fresh = aiohttp.TCPConnector(limit=0, force_close=True)
+        fresh = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=_anew())
         async with (
             aiohttp.ClientSession(headers=headers, timeout=timeout, connector=kept) as session,
             aiohttp.ClientSession(headers=headers, timeout=timeout, connector=fresh) as once,

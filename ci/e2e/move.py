@@ -54,8 +54,8 @@ VALUES: dict[str, Any] = {
     "proxy": {
         "secretToken": "0123456789abcdef" * 4,
         "service": {"type": "NodePort"},
-        # what CHP does not know; short, as all that waits here
-        "chp": {"extraEnv": {"JUNCTION_ACCEPT_GRACE": "8", "JUNCTION_GRACE": "4"}},
+        # CHP does not know it; short, as WebSockets do not end by themselves here
+        "chp": {"extraEnv": {"JUNCTION_GRACE": "4"}},
     },
     "singleuser": {
         "image": {"name": "localhost/junction-test/singleuser", "tag": "0.1.0"},
@@ -64,7 +64,10 @@ VALUES: dict[str, Any] = {
         "memory": {"guarantee": None},
         "cpu": {"guarantee": 0.05},
     },
-    "scheduling": {"userScheduler": {"enabled": False}, "userPlaceholder": {"enabled": False}},
+    "scheduling": {
+        "userScheduler": {"enabled": False},
+        "userPlaceholder": {"enabled": False},
+    },
     "prePuller": {"hook": {"enabled": False}, "continuous": {"enabled": False}},
     "cull": {"enabled": False},
 }
@@ -114,7 +117,13 @@ class Z2jh:
         """One ``helm upgrade`` with the admin's values and a preset; returns what helm said."""
         files = [f"--values={PRESETS / name}.yaml" for name in presets]
         return self.kube.helm(
-            "upgrade", RELEASE, self.chart, *files, values=self.values, wait=wait, check=check
+            "upgrade",
+            RELEASE,
+            self.chart,
+            *files,
+            values=self.values,
+            wait=wait,
+            check=check,
         )
 
     def install_junction(self) -> None:

@@ -1,4 +1,4 @@
-"""The stand-in chart keeps to what Zero to JupyterHub renders, as far as Junction and the tests see it."""
+"""The stand-in chart keeps to what z2jh renders, as far as Junction and the tests see it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import yaml
 
 from e2e.site import HUB_CHART, ROOT, merged
 
-#: of objects and pods, in each file of ../shared/z2jh that the stand-in has a way of serving for
 KINDS = ("Deployment", "Service", "Secret", "PersistentVolumeClaim")
 #: z2jh's alone, and nothing that anything here selects or reads by
 OTHERS = ("chart", "heritage", "helm.sh/chart", "app.kubernetes.io/managed-by")
@@ -61,12 +60,8 @@ def contract(one: Any) -> Any:
         facts["pod"] = {
             key: inside.get(key) for key in ("terminationGracePeriodSeconds", "serviceAccountName")
         }
-        return (
-            labels,
-            facts,
-            pod["metadata"]["labels"],
-            [container(c) for c in inside["containers"]],
-        )
+        containers = [container(each) for each in inside["containers"]]
+        return labels, facts, pod["metadata"]["labels"], containers
     return labels
 
 
