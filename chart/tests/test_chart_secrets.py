@@ -252,7 +252,7 @@ def test_new_secrets_roll_no_pod(here: Cluster) -> None:
     for pod in templates(second).values():
         readers = [v for c in containers(pod) for v in c.get("env", []) if "valueFrom" in v]
         assert not [v for v in readers if "secretKeyRef" in v["valueFrom"]], "read once only"
-        mounts = [m for c in containers(pod) for m in c["volumeMounts"]]
+        mounts = [m for c in containers(pod) for m in c.get("volumeMounts", ())]
         assert not [m for m in mounts if "subPath" in m], "never updated"
 
 
