@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cluster
 from kubernetes import client, config
 
 __all__ = ["Kube", "until"]
@@ -112,10 +113,27 @@ class Kube:
         return self.kubectl("exec", pod, *where, "--", *words, deadline=60, check=check)
 
     def node_port(self, service: str, port: str = "http") -> str:
-        """The address of a NodePort Service on loopback."""
+        """The URL of a NodePort Service."""
         found: Any = self.core.read_namespaced_service(service, self.namespace)
         number = next(one.node_port for one in found.spec.ports if one.name == port)
-        return f"http://127.0.0.1:{number}"
+        return f"http://{self._node_address()}:{number}"
+
+    def _node_address(self) -> str:
+        """Loopback, at which the tests' own cluster answers, or any node's address."""
+        if cluster.given().owned:
+            return "127.0.0.1"
+        nodes: Any = self.core.list_node()
+        found = {one.type: one.address for one in nodes.items[0].status.addresses}
+        return str(found.get("ExternalIP") or found["InternalIP"])
+
+    def workers(self) -> list[str]:
+        """Names of the nodes that pods may run on."""
+        nodes: Any = self.core.list_node()
+        return sorted(
+            one.metadata.name
+            for one in nodes.items
+            if not any(taint.effect == "NoSchedule" for taint in one.spec.taints or ())
+        )
 
     def diagnosis(self) -> str:
         """What a reader of a failed test needs."""

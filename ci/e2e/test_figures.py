@@ -10,8 +10,6 @@ from e2e.figures import note
 from e2e.load import Counted
 from e2e.site import FULL, MEMBERS, REPLICAS, SMALL, Site
 
-NODES = ("worker-1", "worker-2", "worker-3")
-
 
 def no_request_failed(counted: Counted) -> None:
     assert not counted.failed, counted
@@ -42,8 +40,12 @@ def test_upgrade_rolls_all_and_no_request_fails(site: Site) -> None:
     assert load.counted.requests >= 10_000
 
 
-@pytest.mark.parametrize("node", NODES)
-def test_drain_of_a_node_fails_no_request(site: Site, node: str) -> None:
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_drain_of_a_node_fails_no_request(site: Site, number: int) -> None:
+    nodes = site.kube.workers()
+    if number >= len(nodes) or len(nodes) < 3:
+        pytest.skip(f"a drain needs three nodes to leave two, there are {len(nodes)}")
+    node = nodes[number]
     with site.load() as load:
         site.kube.run("kubectl", "cordon", node)
         try:
