@@ -101,7 +101,7 @@ class Load:
     Args:
         url: of the proxy, on loopback.
         servers: user names whose servers get the requests in turn.
-        token: an API token that may reach them.
+        token: an API token that may open WebSockets to them.
         rate: requests a second.
         websockets: how many are kept open, spread over the servers.
         fresh: every how many-th request opens a connection of its own.
@@ -177,14 +177,18 @@ class Load:
         headers = {"Authorization": f"token {self.token}"}
         timeout = aiohttp.ClientTimeout(total=self.TIMEOUT)
         kept = aiohttp.TCPConnector(limit=0)
-        fresh = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=_anew())
+        factory = _anew() if "//127." in self.url else None
+        fresh = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=factory)
+        # requests need no token, and have none: a server asks the hub about one now and then, and
+        # waits for it while the hub is away
         async with (
-            aiohttp.ClientSession(headers=headers, timeout=timeout, connector=kept) as session,
-            aiohttp.ClientSession(headers=headers, timeout=timeout, connector=fresh) as once,
+            aiohttp.ClientSession(timeout=timeout, connector=kept) as session,
+            aiohttp.ClientSession(timeout=timeout, connector=fresh) as once,
+            aiohttp.ClientSession(headers=headers, timeout=timeout) as talking,
         ):
             tasks: set[asyncio.Task[None]] = set()
             sockets = [
-                asyncio.create_task(self._socket(session, self.servers[number % len(self.servers)]))
+                asyncio.create_task(self._socket(talking, self.servers[number % len(self.servers)]))
                 for number in range(self.websockets)
             ]
             loop = asyncio.get_running_loop()
