@@ -58,8 +58,8 @@ class Counted:
 
     def when(self, at: float) -> str:
         """A moment, told from the last event before it."""
-        before = [one for one in self.events if one[0] <= at] or [(at, "then")]
-        return f"{at - before[-1][0]:.2f} s after {before[-1][1]}"
+        before = [one for one in self.events if one[0] <= at]
+        return f"{at - before[-1][0]:.2f} s after {before[-1][1]}" if before else f"at {at:.2f} s"
 
     def __repr__(self) -> str:
         return str(self)
