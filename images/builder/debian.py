@@ -56,13 +56,14 @@ def base(tree: Path, _: tuple[Layer, ...]) -> None:
         raise BuildError("only root can make a Debian in a folder: run this as root")
     scratch = tree.parent / "debootstrap"
     command, environment = _debootstrap(scratch)
-    mirror = os.environ.get("JUNCTION_DEBIAN_MIRROR", "http://deb.debian.org/debian")
+    # without one, debootstrap takes Debian's own
+    mirror = [given] if (given := os.environ.get("JUNCTION_DEBIAN_MIRROR")) else []
     run(
         [
             # debootstrap mounts what it does not always let go of
             "unshare", "--mount", "--propagation", "private",
             *command, "--variant=minbase", f"--arch={architecture()}", "--force-check-gpg",
-            f"--include={','.join(PACKAGES)}", SUITE, tree, mirror,
+            f"--include={','.join(PACKAGES)}", SUITE, tree, *mirror,
         ],
         env=os.environ | environment,
     )  # fmt: skip
