@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from container import Container, Image
-from harness.etcd_cluster import USERS, EtcdCluster
+from harness.etcd_cluster import EtcdCluster, access
 from harness.waiting import until
 
 from jupyterhub_junction.sockets import free_ports
@@ -58,19 +58,6 @@ async def cluster(tmp_path: Path) -> AsyncIterator[EtcdCluster]:
         yield made
     finally:
         made.kill_all()
-
-
-def access(cluster: EtcdCluster, user: str) -> dict[str, str]:
-    files = cluster.certificates
-    assert files is not None
-    return {
-        "JUNCTION_ETCD": ",".join(cluster.endpoints),
-        "JUNCTION_ETCD_USERNAME": user,
-        "JUNCTION_ETCD_PASSWORD": USERS[user],
-        "JUNCTION_ETCD_CA": files.ca.read_text(),
-        "JUNCTION_ETCD_CERT": files.client_cert.read_text(),
-        "JUNCTION_ETCD_KEY": files.client_key.read_text(),
-    }
 
 
 async def test_hub_and_replica_as_any_user_on_a_read_only_root(

@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from harness.certificates import make_certificates
-from harness.etcd_cluster import USERS, EtcdCluster
+from harness.etcd_cluster import EtcdCluster, access
 from harness.forwarding import app
 from harness.replicas import Replica
 from harness.waiting import until
@@ -27,20 +27,6 @@ from jupyterhub_junction.proxies.etcd import TraefikEtcdProxy
 from jupyterhub_junction.sockets import free_port
 
 pytestmark = pytest.mark.needs_programs
-
-
-def access(cluster: EtcdCluster, user: str) -> dict[str, str]:
-    """The environment of a pod that can have no files: PEM text and all."""
-    files = cluster.certificates
-    assert files is not None
-    return {
-        "JUNCTION_ETCD": ",".join(cluster.endpoints),
-        "JUNCTION_ETCD_USERNAME": user,
-        "JUNCTION_ETCD_PASSWORD": USERS[user],
-        "JUNCTION_ETCD_CA": files.ca.read_text(),
-        "JUNCTION_ETCD_CERT": files.client_cert.read_text(),
-        "JUNCTION_ETCD_KEY": files.client_key.read_text(),
-    }
 
 
 class ChpReplica(Replica):

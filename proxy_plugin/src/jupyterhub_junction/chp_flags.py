@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
+from .flag_types import is_header_name, is_http_url
+
 __all__ = ["FLAGS", "HEALTH_PATH", "Flag", "FlagRefused", "Translation", "translate"]
 
 #: Where configurable-http-proxy answers probes, on the port of users.
@@ -176,7 +178,7 @@ def _level(text: str) -> str:
 
 def _header(text: str) -> str:
     name, colon, value = text.partition(":")
-    if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
+    if not colon or not is_header_name(name.strip()):
         raise FlagRefused(f"--custom-header {text!r} is no header: write NAME:VALUE")
     return f"{name.strip()}:{value.strip()}"
 
@@ -246,9 +248,7 @@ def translate(
     ):
         if value:
             arguments.append(f"--{name}={value}")
-    if given.error_target and not re.match(
-        r"https?://[^/?#\s]+(?:/[^?#\s]*)?$", given.error_target
-    ):
+    if given.error_target and not is_http_url(given.error_target):
         raise FlagRefused(f"--error-target {given.error_target!r} is no URL that begins with http")
     arguments += _times(given)
     arguments += [f"--request-header={_header(text)}" for text in given.custom_header or []]

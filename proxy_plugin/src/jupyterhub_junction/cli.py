@@ -16,6 +16,7 @@ from .check import CheckFailed
 from .commands import REFUSED, run_agent_command, run_check_command, run_replica_command
 from .etcd_commands import add_etcd_command, run_etcd_command
 from .etcd_prepare import PrepareFailed
+from .flag_types import is_header_name, is_http_url
 from .keys import check_replica_name
 from .replica import Pacing
 from .runtime import TraefikMissing
@@ -53,15 +54,14 @@ def _path(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    if not re.fullmatch(r"https?://[^/?#\s]+(?:/[^?#\s]*)?", text):
+    if not is_http_url(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no URL of HTTP: write http://HOST:PORT/PATH")
     return text
 
 
 def _header(text: str) -> str:
     name, colon, value = text.partition(":")
-    known = re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)
-    if not colon or not known or not value.isprintable():
+    if not colon or not is_header_name(name) or not value.isprintable():
         raise argparse.ArgumentTypeError(f"{text!r} is no header: write NAME:VALUE")
     return text
 

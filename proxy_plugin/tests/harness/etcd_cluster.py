@@ -363,3 +363,17 @@ async def _run(*command: str) -> str:
     if process.returncode:
         raise ChildProcessError(f"{command[0]}: {error.decode(errors='replace')}")
     return out.decode()
+
+
+def access(cluster: EtcdCluster, user: str) -> dict[str, str]:
+    """The environment of a pod that can have no files: PEM text and all."""
+    files = cluster.certificates
+    assert files is not None
+    return {
+        "JUNCTION_ETCD": ",".join(cluster.endpoints),
+        "JUNCTION_ETCD_USERNAME": user,
+        "JUNCTION_ETCD_PASSWORD": USERS[user],
+        "JUNCTION_ETCD_CA": files.ca.read_text(),
+        "JUNCTION_ETCD_CERT": files.client_cert.read_text(),
+        "JUNCTION_ETCD_KEY": files.client_key.read_text(),
+    }
