@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,8 @@ import pytest
 import yaml
 from cluster.addons import probe_image
 from cluster.settings import PROBE
+
+from e2e.kube import until
 
 SECONDS = 90.0
 NODEPORT = 30099
@@ -85,13 +86,6 @@ def kubectl(kubeconfig: Path) -> Callable[..., str]:
     return run
 
 
-def until(what: str, true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline, f"not in {SECONDS:.0f} s: {what}"
-        time.sleep(0.2)
-
-
 def names_at(url: str) -> set[str]:
     """Which pods answer there, in many tries; a try that fails counts as a pod named ''."""
     found = set()
@@ -145,22 +139,26 @@ def test_a_killed_node_is_left_out_and_comes_back(kubectl: Callable[..., str]) -
     found = web_pods(kubectl)
     cluster.kill("worker-3")
     assert cluster.status()["worker-1"] == "Ready"
-    until("worker-3 is not ready", lambda: not ready(kubectl, "worker-3"))
+    until(lambda: not ready(kubectl, "worker-3"), "worker-3 is not ready", SECONDS)
     rest = {found["worker-1"], found["worker-2"]}
-    until("its pod gets no requests", lambda: names_at(f"http://127.0.0.1:{NODEPORT}") == rest)
+    until(
+        lambda: names_at(f"http://127.0.0.1:{NODEPORT}") == rest,
+        "its pod gets no requests",
+        SECONDS,
+    )
     cluster.heal("worker-3")
     whole = set(found.values())
-    until("its pod is back", lambda: names_at(f"http://127.0.0.1:{NODEPORT}") == whole)
+    until(lambda: names_at(f"http://127.0.0.1:{NODEPORT}") == whole, "its pod is back", SECONDS)
     assert set(cluster.status().values()) == {"runs", "Ready"}
 
 
 def test_a_node_that_is_cut_off_runs_on(kubectl: Callable[..., str]) -> None:
     cluster.cut("worker-2")
-    until("worker-2 is not ready", lambda: not ready(kubectl, "worker-2"))
+    until(lambda: not ready(kubectl, "worker-2"), "worker-2 is not ready", SECONDS)
     state = cluster.status()["worker-2"]
     assert state == "NotReady, cut off"
     cluster.join("worker-2")
-    until("worker-2 is ready", lambda: ready(kubectl, "worker-2"))
+    until(lambda: ready(kubectl, "worker-2"), "worker-2 is ready", SECONDS)
 
 
 def test_a_claim_that_was_deleted_gets_a_new_empty_volume(kubectl: Callable[..., str]) -> None:
@@ -175,22 +173,24 @@ def test_a_claim_that_was_deleted_gets_a_new_empty_volume(kubectl: Callable[...,
         shown = "-o=jsonpath={.metadata.uid} {.status.phase}"
         listed = ("get", "pods", "-l", "app=keeper")
         until(
-            "keeper-0 is new and runs",
             lambda: (
                 (words := kubectl(*listed, shown.replace("{.", "{.items[*].")).split())[1:]
                 == ["Running"]
                 and words[0] != old
             ),
+            "keeper-0 is new and runs",
+            SECONDS,
         )
 
     before = lines()
     restart()
-    until("the volume is the old one", lambda: lines() == before + 1)
+    until(lambda: lines() == before + 1, "the volume is the old one", SECONDS)
     restart("pvc", "data-keeper-0")
-    until("the volume is a new one", lambda: lines() == 1)
+    until(lambda: lines() == 1, "the volume is a new one", SECONDS)
     until(
-        "the old volume is deleted",
         lambda: len(kubectl("get", "pv", "-o", "name").split()) == 1,
+        "the old volume is deleted",
+        SECONDS,
     )
 
 
