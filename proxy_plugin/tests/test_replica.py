@@ -335,6 +335,14 @@ def two_speeds(*specs: str) -> tuple[Replica, History]:
     return replica, history
 
 
+def grown_up(replica: Replica) -> None:
+    """No route is young any more."""
+    assert replica.growing is not None
+    replica.grow()
+    replica.grow()
+    assert replica.growing is None
+
+
 @pytest.mark.parametrize(
     ("change", "covered"),
     [
@@ -356,6 +364,10 @@ def test_what_is_in_effect_without_an_apply(change: dict[str, str | None], cover
     replica, history = two_speeds("/user/a/")
     followed(replica, history, change)
     assert (replica.revision == history.revision) == covered
+    if covered:
+        assert replica.wait is None
+        assert replica.growing == 10.0
+        grown_up(replica)
     assert replica.wait == (10.0 if covered else 3.0)
 
 
@@ -374,11 +386,14 @@ def test_an_uncovered_change_holds_back_what_comes_after_it() -> None:
     assert replica.revision == history.revision
 
 
-def test_a_server_that_came_and_went_between_two_applies_needs_none() -> None:
+@pytest.mark.parametrize("stood", [True, False])
+def test_a_server_that_came_and_went_between_two_applies_needs_none(stood: bool) -> None:
     replica, history = two_speeds("/user/a/")
     followed(replica, history, {"/user/b/": "http://b:80"})
-    assert replica.wait == 10.0
     assert replica.pending
+    if stood:
+        grown_up(replica)
+        assert replica.wait == 10.0
     followed(replica, history, {"/user/b/": None})
     assert replica.revision == history.revision
     assert replica.wait is None
@@ -389,6 +404,7 @@ def test_a_server_that_came_and_went_between_two_applies_needs_none() -> None:
 def test_a_route_that_a_running_apply_holds_is_not_gone_before_the_next(done: bool) -> None:
     replica, history = two_speeds()
     followed(replica, history, {"/user/b/": "http://b:80"})
+    grown_up(replica)
     before = history.revision
     apply = replica.begin_apply()
     assert replica.pending
@@ -399,6 +415,50 @@ def test_a_route_that_a_running_apply_holds_is_not_gone_before_the_next(done: bo
     assert replica.wait == (3.0 if done else 0.0)
     replica.end_apply(replica.begin_apply(), done=True, cost=1.0)
     assert replica.revision == history.revision
+
+
+def test_a_young_route_stays_out_of_an_apply_and_goes_without_one() -> None:
+    replica, history = two_speeds("/user/a/")
+    followed(replica, history, {"/user/b/": "http://b:80", "/user/a/": None})
+    apply = replica.begin_apply()
+    assert set(apply.table) == {"/"}
+    followed(replica, history, {"/user/b/": "http://b2:80"})
+    replica.end_apply(apply, done=True, cost=1.0)
+    assert replica.revision == history.revision
+    assert replica.wait is None
+    assert replica.pending
+    followed(replica, history, {"/user/b/": None})
+    assert replica.revision == history.revision
+    assert not replica.pending
+
+
+@pytest.mark.parametrize(
+    ("young", "old"),
+    [
+        ("/user/b/c/", "/user/b/"),  # what it lies below gets into the document
+        ("b.c/user/b/", "/user/a/"),  # the document would send its host's requests elsewhere
+    ],
+)
+def test_a_young_route_that_the_next_document_would_not_cover_is_in_it(
+    young: str, old: str
+) -> None:
+    replica, history = two_speeds()
+    followed(replica, history, {old: "http://old:80"})
+    replica.grow()
+    followed(replica, history, {young: "http://young:80"})
+    replica.grow()
+    assert replica.wait == 10.0
+    assert set(replica.begin_apply().table) == {"/", old, young}
+    assert not replica.growing
+
+
+def test_without_a_forwarder_no_route_is_young() -> None:
+    replica, history = two_speeds()
+    followed(replica, history, {"/user/b/": "http://b:80"})
+    replica.set_forwarder(False)
+    assert replica.growing is None
+    assert replica.wait == 3.0
+    assert set(replica.begin_apply().table) == {"/", "/user/b/"}
 
 
 def test_after_a_failed_apply_nothing_new_is_covered() -> None:

@@ -152,6 +152,10 @@ class TwoSpeeds(RuleBasedStateMachine):
         assert self.replica.offer(Snapshot("one", self.revision, tuple(items)))
         self.position = len(self.batches)
 
+    @rule()
+    def time_passes(self) -> None:
+        self.replica.grow()
+
     @rule(there=st.booleans())
     def traefik_fails_over_and_back(self, there: bool) -> None:
         self.forwards = there
@@ -178,9 +182,10 @@ class TwoSpeeds(RuleBasedStateMachine):
         spec=st.sampled_from(SPECS),
         then=st.one_of(st.none(), st.just((2, False))),
         how=st.sampled_from(["", "done", "taken, yet not confirmed"]),
+        stood=st.booleans(),
     )
     def comes_and_goes_around_an_apply(
-        self, spec: str, then: tuple[int, bool] | None, how: str
+        self, spec: str, then: tuple[int, bool] | None, how: str, stood: bool
     ) -> None:
         """Where most of what can go wrong begins, so it is made likely."""
         self.watch(len(self.batches))
@@ -188,6 +193,8 @@ class TwoSpeeds(RuleBasedStateMachine):
             self.end("done")
         self.hub_writes({spec: (1, False)})
         self.watch(100)
+        if stood:
+            self.grown_up()
         if self.replica.wait is not None:
             self.begin()
         if how and self.apply is not None:
@@ -232,20 +239,28 @@ class TwoSpeeds(RuleBasedStateMachine):
             wait = self.replica.wait
             if wait is None:
                 assert self.replica.revision == self.replica.known
+            if not self.replica.pending:
                 options = RenderOptions(forwarder=FORWARDER, error_path=self.info.error_path)
                 if self.position == len(self.batches):
                     table = self.states[self.revision]
                     assert self.documents[0].http == Model(render(table, options)).http
+
+    def grown_up(self) -> None:
+        """No route is young any more."""
+        self.replica.grow()
+        self.replica.grow()
+        assert self.replica.growing is None
 
     def teardown(self) -> None:
         """Once all is well, everything comes into effect, and nothing more is to be done."""
         self.watch(len(self.batches))
         if self.apply is not None:
             self.end("done")
+        self.grown_up()
         if self.replica.wait is not None:
             self.begin()
             self.end("done")
-        assert self.replica.wait is None
+        assert not self.replica.pending
         assert self.replica.revision == self.revision
         self.what_is_claimed_is_served()
 

@@ -75,6 +75,7 @@ class Applier:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._look_after_traefik())
             group.create_task(self._apply_loop())
+            group.create_task(self._grow_loop())
 
     def forwards(self) -> bool:
         """Whether what matches no route reached the forwarder when Traefik was last asked.
@@ -138,6 +139,13 @@ class Applier:
                 return
             # a change that is not covered makes it due sooner
             await self._changed.until(lambda: (self._delay() or 0) <= 0, timeout=delay)
+
+    async def _grow_loop(self) -> None:
+        while True:
+            await self._changed.until(lambda: self.replica.growing is not None)
+            await asyncio.sleep(self.replica.growing or 0)
+            self.replica.grow()
+            self._changed.notify()
 
     async def _apply_loop(self) -> None:
         pause = 0.1

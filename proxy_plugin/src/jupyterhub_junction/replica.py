@@ -10,6 +10,8 @@ wait, and which revision is in effect.  Invariants:
   restored from a snapshot), never takes the place of the one that is served: the replica
   *holds* until the hub has declared a newer table complete.
 * Every change that a document would show is applied some time; one that was undone before is not.
+* A route that was added and is covered gets into a document only once it has stood for as long as
+  covered changes wait (see :mod:`.young`): servers that come and go cost no applies.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from .dispatch import WHOLE, Dispatch
 from .keys import ROUTES, TABLE, BadValue, ReplicaReport, TableInfo, decode_route
 from .routes import Key, Route, RouteTable
 from .store import Batch, Snapshot
+from .young import Young
 
 __all__ = ["Apply", "Pacing", "Replica"]
 
@@ -31,7 +34,8 @@ class Pacing:
     So applies take a bounded share of the time, however many changes there are.
 
     Attributes:
-        covered: for changes that are in effect without an apply.
+        covered: for changes that are in effect without an apply, from the last apply on; and,
+            for an added route, from its addition on.
         uncovered: for those that are not.
         most_covered, most_uncovered: seconds that they wait at most, whatever an apply costs.
     """
@@ -93,7 +97,9 @@ class Replica:
         self._renew = False  # the document changes for another reason than the table
         # what is not in effect, and the first revision of which that is so, in their order
         self._wrong: dict[Key, int] = {}
-        self._differs: set[Key] = set()  # from the newest document
+        # from the newest document: what the next one says otherwise, and what waits before that
+        self._differs: set[Key] = set()
+        self._young = Young()
         self._applying: set[Key] = set()  # differed from the last confirmed one, and may still
 
     @property
@@ -118,7 +124,16 @@ class Replica:
     @property
     def pending(self) -> bool:
         """Whether an apply runs, or changes wait for one."""
-        return self._coming is not None or self.wait is not None
+        return self._coming is not None or self.wait is not None or bool(self._young)
+
+    @property
+    def growing(self) -> float | None:
+        """Seconds until :meth:`grow` is to be called again; None if no route is young."""
+        return self._pacing.wait(self._cost, covered=True) if self._young else None
+
+    def grow(self) -> None:
+        """Note that :attr:`growing` has passed."""
+        self._differs |= self._young.grow()
 
     def offer(self, snapshot: Snapshot) -> bool:
         """Take all of ``routes/`` and ``table`` as read at one revision.
@@ -208,15 +223,38 @@ class Replica:
         return True
 
     def begin_apply(self) -> Apply:
-        """The table to apply now; all changes so far are in it."""
+        """The table to apply now; all changes so far are in it, or covered under it."""
         assert self.info is not None
         assert self._coming is None
-        apply = Apply(self.known, self.table.copy(), self.info)
-        self._coming = Dispatch(apply.table, apply.info)
+        self._coming = self._next_document(self.info)
+        apply = Apply(self.known, self._coming.table, self.info)
         self._applying |= self._differs
         self._differs.clear()
         self._renew = False
         return apply
+
+    def _next_document(self, info: TableInfo) -> Dispatch:
+        """The newest table without those young routes that are covered under what is left."""
+        table = self.table.copy()
+        for key in self._young:
+            route = self.table.at(key)
+            assert route is not None
+            table.remove(route.routespec)
+        while True:
+            document = Dispatch(table, info)
+            # one more in the document may cover one less
+            needed = [
+                (key, route)
+                for key in self._young
+                if (route := self.table.at(key)) is not None
+                and not document.serves(key, route, info, forwarder=self._forwarder)
+            ]
+            if not needed:
+                return document
+            for key, route in needed:
+                table.add(route)
+                self._young.discard(key)
+                self._differs.add(key)
 
     def end_apply(self, apply: Apply, *, done: bool, cost: float = 0.0) -> None:
         """Note how an apply ended: in effect after ``cost`` seconds, or not for certain."""
@@ -241,6 +279,7 @@ class Replica:
         if there:
             self._wrong = {key: at for key, at in self._wrong.items() if not self._in_effect(key)}
         else:
+            self._differs |= self._young.clear()
             # which of these have been claimed is not known here, so none is from now on
             unsure = self._differs | self._applying
             lost = {key: 1 for key in unsure if not self._in_effect(key)}
@@ -272,11 +311,16 @@ class Replica:
     def _changed(self, key: Key, revision: int) -> None:
         newest = self._coming or self._serving
         wanted = None if key == WHOLE else self.table.at(key)
+        in_effect = self._in_effect(key)
         if newest is not None and newest.holds(key, wanted, self.info):
             self._differs.discard(key)
+            self._young.discard(key)
+        elif in_effect and wanted is not None and key not in self._differs:
+            self._young.add(key)
         else:
             self._differs.add(key)
-        if self._in_effect(key):
+            self._young.discard(key)
+        if in_effect:
             self._wrong.pop(key, None)
         else:
             self._wrong.setdefault(key, revision)
