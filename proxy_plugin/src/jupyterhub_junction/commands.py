@@ -18,6 +18,7 @@ from .agent import Agent, AgentOptions
 from .check import check
 from .etcd import EtcdStore
 from .etcd_http import Password
+from .go_runtime import go_environment
 from .replica import Pacing
 from .runtime import Runtime, find_traefik, read_pid
 from .sockets import listen
@@ -265,6 +266,7 @@ async def run_replica_command(options: argparse.Namespace, log: logging.Logger) 
         log,
         pid_file=runtime.pid_file,
         door=door,
+        environment=go_environment(os.environ, Path("/sys/fs/cgroup")),
     )
     agent = Child(
         "agent",

@@ -14,7 +14,7 @@ import ctypes
 import logging
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from .sockets import Door
@@ -46,6 +46,7 @@ class Child:
         fatal_codes: Sequence[int] = (),
         pass_fds: Sequence[int] = (),
         door: Door | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.command = list(command)
@@ -54,6 +55,7 @@ class Child:
         self.fatal_codes = tuple(fatal_codes)
         self.pass_fds = tuple(pass_fds)
         self.door = door
+        self.environment = environment
         self.process: asyncio.subprocess.Process | None = None
         self._stopping = False
 
@@ -72,6 +74,7 @@ class Child:
             preexec_fn=before_exec,
             pass_fds=(*kept, *self.pass_fds),
             start_new_session=True,
+            env=self.environment,
         )
         if self.pid_file is not None:
             self.pid_file.write_text(str(self.process.pid))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +16,7 @@ from jupyterhub.utils import url_path_join
 from traitlets import Float, Integer, List, Unicode
 
 from ..activity import JITTER, Resolver, newest_by_route
+from ..go_runtime import go_environment
 from ..keys import iso_time
 from ..routes import Route, RouteTable, check_routespec
 from ..runtime import Runtime, find_traefik
@@ -104,6 +107,7 @@ class TraefikFileProxy(Proxy):
             [program, f"--configFile={runtime.static_file}"],
             log,
             pid_file=runtime.pid_file,
+            environment=go_environment(os.environ, Path("/sys/fs/cgroup")),
         )
         await self._child.start()
         assert self._child.process is not None
