@@ -12,10 +12,12 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import os
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from .sockets import Door
 
@@ -46,7 +48,7 @@ class Child:
         fatal_codes: Sequence[int] = (),
         pass_fds: Sequence[int] = (),
         door: Door | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.name = name
         self.command = list(command)
@@ -65,6 +67,8 @@ class Child:
 
         def before_exec() -> None:
             _die_with_parent()
+            # not as an argument: handing over sets variables too, with the child's process id
+            os.environ.update(self.environment)
             if hand_over is not None:
                 hand_over()
 
@@ -74,7 +78,6 @@ class Child:
             preexec_fn=before_exec,
             pass_fds=(*kept, *self.pass_fds),
             start_new_session=True,
-            env=self.environment,
         )
         if self.pid_file is not None:
             self.pid_file.write_text(str(self.process.pid))
