@@ -161,10 +161,14 @@ class HubSide:
         """The hub's periodic check, with every server that runs."""
         await self.proxy.check_routes(self.users, {})
 
-    async def churn(self, per_second: float, seconds: float, target: str) -> dict[str, Any]:
+    async def churn(
+        self, per_second: float, seconds: float, target: str, restarted: list[str]
+    ) -> dict[str, Any]:
         """Adds and deletes at a steady rate, half of each, whatever the earlier ones take.
 
-        Of those ``asked`` for, so many were ``done``; of an add that failed there is no delete.
+        Of those ``asked`` for, so many were ``done``; of a first half that failed there is no
+        second.  Servers start and stop again; or those of the users ``restarted``, which have
+        run for long, stop and start again, one after the other.
         """
         begun, running = time.monotonic(), set[asyncio.Task[None]]()
         count = int(per_second * seconds / 2)
@@ -172,19 +176,25 @@ class HubSide:
         errors: list[str] = []
         done = 0
 
-        async def one(name: str) -> None:
+        async def one(number: int) -> None:
             nonlocal done
             try:
-                await self.add([name], target)
-                done += 1
-                await self.delete([name])
+                if restarted:
+                    name = restarted[number % len(restarted)]
+                    await self.delete([name])
+                    done += 1
+                    await self.add([name], target)
+                else:
+                    await self.add([name := f"churn{number}"], target)
+                    done += 1
+                    await self.delete([name])
                 done += 1
             except Exception as error:
                 errors.append(repr(error)[:200])
 
         for number in range(count):
             await asyncio.sleep(max(0.0, begun + number * pace - time.monotonic()))
-            task = asyncio.create_task(one(f"churn{number}"))
+            task = asyncio.create_task(one(number))
             running.add(task)
             task.add_done_callback(running.discard)
         ended = time.monotonic()

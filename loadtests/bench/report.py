@@ -83,7 +83,9 @@ TESTS = [
         "Requests while servers come and go", ("steady",),
         "Others' changes should not be felt, nor eat the machine.",
         "200 requests a second, open-loop (a slow answer delays no later request), to each"
-        " replica in turn; first quiet, then while 10 routes a second are added and deleted."
+        " replica in turn: quiet; while 10 servers a second start and stop again (churn); and while"
+        " 10 a second that have run since the fill, and are not asked for, stop and start again"
+        " (restarts), which is the harder of the two for a proxy that gathers its changes."
         " None is sent again."
         " CPU per change is that of all processes beyond the quiet load's, for each change that"
         " went well.",
