@@ -138,7 +138,7 @@ def _replica_arguments(parser: argparse.ArgumentParser) -> None:
         type=_at_least(0),
         default=Pacing().covered,
         help="a change that is in effect without an apply waits for one this many times as long as"
-        " the last one took (%(default)g)",
+        " the last one took, and a new route stands for that long first (%(default)g)",
     )
     parser.add_argument(
         "--pace-uncovered",
