@@ -95,7 +95,7 @@ async def _replicas(
     around: Surroundings, make: Callable[[EtcdCluster], Any], *, members: int, names: Sequence[str]
 ) -> AsyncIterator[Running]:
     """etcd and replicas, and proxy objects for them."""
-    arguments = []
+    arguments = ["--pace-covered=1"]  # each behaviour waits for it
     if around.ssl_cert:
         arguments += [f"--ssl-cert={around.ssl_cert}", f"--ssl-key={around.ssl_key}"]
     if files := internal_files(around.app):
@@ -114,6 +114,11 @@ async def _replicas(
             for replica in replicas:
                 await replica.ready()
 
+        async def settled() -> None:
+            """What the forwarder served at first, Traefik serves now."""
+            for replica in replicas:
+                await replica.until("nothing pending", lambda status: not status["pending"])
+
         made: list[Any] = []
 
         async def restart_hub() -> Any:
@@ -129,7 +134,7 @@ async def _replicas(
             for replica in replicas:
                 await replica.ready()
             urls = tuple(around.url(replica.port) for replica in replicas)
-            yield Running(proxy, urls, restart_hub, restart_proxy)
+            yield Running(proxy, urls, restart_hub, restart_proxy, settled)
         finally:
             for replica in replicas:
                 replica.stop()

@@ -53,12 +53,15 @@ class Running:
         restart_hub: gives a new proxy object for the same running proxy, as a hub that was
             restarted has one (feature ``hub-restart``).
         restart_proxy: ends the proxy's processes and starts them again (``proxy-restart``).
+        settled: waits until routes that are served are served as they will be from then on, where
+            another part of the proxy serves them at first.
     """
 
     proxy: Any
     urls: tuple[str, ...]
     restart_hub: Callable[[], Awaitable[Any]] | None = None
     restart_proxy: Callable[[], Awaitable[None]] | None = None
+    settled: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ class World:
     async def route(
         self, backend: Backend, spec: str = "", data: dict[str, Any] | None = None
     ) -> None:
-        """Add a route and wait until every replica serves it.
+        """Add a route and wait until every replica serves it, as it goes on serving it.
 
         That it is live at once is one behaviour of its own (``live-on-return``); the others
         are not to fail with it.
@@ -162,6 +162,8 @@ class World:
         spec = spec or self.spec
         await self.add(spec, backend.url, data)
         await self.served_by(backend, spec)
+        if self.running.settled is not None:
+            await self.running.settled()
 
     async def served_by(self, backend: Backend, spec: str, path: str = "") -> None:
         """Wait until every replica sends requests for a routespec to this backend."""
