@@ -469,7 +469,9 @@ def test_gos_profiles_are_understood() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"404 page not found", go_profile()[:-9], gzip.compress(b"\x12\xff")]
+    "data",
+    [b"", b"404 page not found", go_profile()[:-9], gzip.compress(b"\x12\xff")],
+    ids=["empty", "text", "cut", "garbage"],
 )
 def test_what_is_no_profile_is_said(data: bytes) -> None:
     with pytest.raises(ValueError, match="no profile"):

@@ -1,9 +1,9 @@
 """Ports that no other process of the tests is given: each process has a lane of its own.
 
-``free_ports`` of the package asks the system, which may give a port away again, to a listener or as
-the near end of a connection, before a program that was told of it listens there.  Tests run side by
-side, so that happens.  Here a port is not the system's to give (it lies below those that it gives to
-connections), belongs to one process alone, and comes back only after all others of its lane.
+``free_ports`` of the package asks the system, which may give a port away again, to a listener or
+as the near end of a connection, before a program that was told of it listens there.  Tests run side
+by side, so that happens.  Here a port is not the system's to give (it lies below those that it
+gives to connections), belongs to one process, and comes back only after all others of its lane.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Lane:
                 lock.close()
                 continue
             return range(first, first + LANE), lock
-        raise RuntimeError(f"all ports from {FIRST} to {LAST} are taken: end other runs of the tests")
+        raise RuntimeError(
+            f"all ports from {FIRST} to {LAST} are taken: end other runs of the tests"
+        )
 
     def free_ports(self, count: int, host: str = "127.0.0.1") -> list[int]:
         """Ports that nothing listens on now, all different.
