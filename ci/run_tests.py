@@ -82,7 +82,7 @@ def workers() -> int:
 def parts(arguments: list[str]) -> list[Part]:
     """What there is to run here."""
     color = ["--color=yes"] if sys.stdout.isatty() else []
-    spread = [] if arguments else ["-n", str(workers()), "--dist", "loadgroup"]
+    spread = [] if arguments else ["-n", str(workers()), "--dist", "loadscope"]
     run = shlex.join(["pytest", *spread, *color, *arguments])
     found = [Part("package", [["ci/setup", "--", "bash", "-c", f"cd proxy_plugin && exec {run}"]])]
     cluster = [["ci/run_e2e", *color, *arguments]] if arguments else [["ci/run_e2e", *color]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import uvloop
@@ -21,25 +20,11 @@ settings.load_profile("junction")
 sockets.free_ports = Lane().free_ports
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where tests run side by side, keep together those that share a fixture of their module.
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
+        from harness.scheduling import SideBySide
 
-    What starts programs comes first, so that what is short fills the end.
-    """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        module = item.nodeid.partition("::")[0]
-        definitions: dict[str, Any] = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-        shared = sorted(
-            name
-            for name, found in definitions.items()
-            if found[-1].scope != "function" and found[-1].baseid == module
-        )
-        if shared:
-            item.add_marker(pytest.mark.xdist_group("-".join([module, *shared])))
-    items.sort(key=lambda item: item.get_closest_marker("needs_programs") is None)
+        config.pluginmanager.register(SideBySide())
 
 
 def pytest_asyncio_loop_factories(

@@ -388,7 +388,7 @@ def test_locust_is_nowhere_but_in_its_own_process() -> None:
                      for name in ("loadtests", "proxy_plugin/tests", "ci"))  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": paths, "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert done.stdout == "[]\n", done.stderr
 

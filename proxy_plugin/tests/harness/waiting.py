@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 #: what needs no other program to start, elect or notice anything
-SOON = 10.0
+SOON = 60.0
 #: an election, a member that starts, a lease that ends
 CLUSTER = 60.0
 #: between two looks at a condition

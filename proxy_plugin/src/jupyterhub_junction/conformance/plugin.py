@@ -233,25 +233,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
     options = list(dict.fromkeys(each.options for each in BEHAVIOURS.values()))
     ordered = sorted(BEHAVIOURS.values(), key=lambda each: options.index(each.options))
-
-    def marks(
-        implementation: Implementation, behaviour: Behaviour
-    ) -> Sequence[pytest.MarkDecorator]:
-        """Side by side there is one worker for those that share a running proxy."""
-        if not metafunc.config.pluginmanager.hasplugin("xdist"):
-            return ()
-        return [
-            pytest.mark.xdist_group(f"{implementation.name}-{options.index(behaviour.options)}")
-        ]
-
     metafunc.parametrize(
         "conformance_case",
         [
-            pytest.param(
-                (implementation, behaviour),
-                id=f"{implementation.name}-{behaviour.name}",
-                marks=marks(implementation, behaviour),
-            )
+            pytest.param((implementation, behaviour), id=f"{implementation.name}-{behaviour.name}")
             for implementation in implementations
             for behaviour in ordered
         ],
