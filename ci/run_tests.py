@@ -7,7 +7,7 @@ beside each other they take half the time.  Each part writes to build/tests/NAME
 as it grows, one part after the other, so that their lines are not mixed.  A part that fails ends no
 other; the last lines say what each took.  With arguments the package's tests run in one process.
 
-JUNCTION_TEST_WORKERS is how many processes run the package's tests; by default two for each core.
+JUNCTION_TEST_WORKERS is how many processes run the package's tests; by default one more than cores.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -73,18 +74,28 @@ class Part:
 def workers() -> int:
     given = os.environ.get("JUNCTION_TEST_WORKERS", "")
     if not given:
-        return 2 * len(os.sched_getaffinity(0))
+        return len(os.sched_getaffinity(0)) + 1
     if not given.isdigit() or given == "0":
         sys.exit(f"JUNCTION_TEST_WORKERS={given!r} is no number of processes: write 1 or more")
     return int(given)
 
 
-def parts(arguments: list[str]) -> list[Part]:
-    """What there is to run here."""
+def parts(arguments: list[str], scratch: str) -> list[Part]:
+    """What there is to run here.
+
+    Args:
+        scratch: a folder for the tests' files, with a short name: a Unix socket's path has 107 bytes.
+    """
     color = ["--color=yes"] if sys.stdout.isatty() else []
-    spread = [] if arguments else ["-n", str(workers()), "--dist", "loadscope"]
+    spread = (
+        []
+        if arguments
+        else ["-n", str(workers()), "--dist", "loadscope", f"--basetemp={scratch}/t"]
+    )
     run = shlex.join(["pytest", *spread, *color, *arguments])
-    found = [Part("package", [["ci/setup", "--", "bash", "-c", f"cd proxy_plugin && exec {run}"]])]
+    # the cluster's tests count what users notice, so they come first where there is too little CPU
+    script = f"cd proxy_plugin && exec nice -n 5 {run}"
+    found = [Part("package", [["ci/setup", "--", "bash", "-c", script]])]
     cluster = [["ci/run_e2e", *color, *arguments]] if arguments else [["ci/run_e2e", *color]]
     if not arguments and os.geteuid() == 0:
         # both work with the images, and with runc
@@ -93,6 +104,16 @@ def parts(arguments: list[str]) -> list[Part]:
         print("SKIPPED: the images are built and run by root", file=sys.stderr)
     found.append(Part("cluster", cluster))
     return found
+
+
+def set_up(arguments: list[str]) -> bool:
+    """Make what is missing before any test runs: a build takes all cores."""
+    names = ["venv", "etcd", "chp", "chromium", "helm"]
+    if not arguments and os.geteuid() == 0:
+        names += ["containers", "images"]
+        if os.environ.get("KUBECONFIG") or Path("/sys/fs/cgroup/pids").is_dir():  # see run_e2e
+            names.append("kubernetes")
+    return subprocess.run(["ci/setup", *names, "--", "true"]).returncode == 0
 
 
 def show(part: Part, all_parts: list[Part]) -> None:
@@ -114,7 +135,9 @@ def show(part: Part, all_parts: list[Part]) -> None:
 @contextlib.contextmanager
 def ending(all_parts: list[Part]) -> Iterator[None]:
     """Whatever happens, nothing runs on."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # also where a shell had SIGINT ignored, as it does in the background: the parts inherit it
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
@@ -155,4 +178,9 @@ def main(all_parts: list[Part]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(parts(sys.argv[1:])))
+    os.chdir(ROOT)
+    if not set_up(sys.argv[1:]):
+        sys.exit(1)
+    with tempfile.TemporaryDirectory(prefix="jt-") as scratch:
+        code = main(parts(sys.argv[1:], scratch))
+    sys.exit(code)

@@ -191,7 +191,7 @@ class Pods:
     async def until_users(self) -> None:
         """Wait until the hub's and the agents' users can sign in."""
         for user in ("hub", "agent"):
-            store = self.store(user, timeout=2.0)
+            store = self.store(user, timeout=15.0)
             try:
                 await until(lambda: _signed_in(store), f"{user} signs in")  # noqa: B023
             finally:
