@@ -84,7 +84,7 @@ def parts(arguments: list[str], scratch: str) -> list[Part]:
     """What there is to run here.
 
     Args:
-        scratch: a folder for the tests' files, with a short name: a Unix socket's path has 107 bytes.
+        scratch: a folder for tests' files, with a short name: a Unix socket's path has 107 bytes.
     """
     color = ["--color=yes"] if sys.stdout.isatty() else []
     spread = (

@@ -295,7 +295,7 @@ async def test_a_watch_on_a_member_without_a_leader_ends(tmp_path: Path) -> None
                 await anext(watch)
                 cluster.kill(1)
                 cluster.kill(2)
-                with pytest.raises(StoreUnavailable, match="no leader"):
+                with pytest.raises(StoreUnavailable, match="no leader"):  # noqa: PT012
                     async with asyncio.timeout(CLUSTER):
                         while True:  # it may have heard of its leader a while ago
                             await anext(watch)
