@@ -74,7 +74,7 @@ class Part:
 def workers() -> int:
     given = os.environ.get("JUNCTION_TEST_WORKERS", "")
     if not given:
-        return len(os.sched_getaffinity(0)) + 1
+        return (os.cpu_count() or 1) + 1
     if not given.isdigit() or given == "0":
         sys.exit(f"JUNCTION_TEST_WORKERS={given!r} is no number of processes: write 1 or more")
     return int(given)

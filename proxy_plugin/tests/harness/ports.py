@@ -8,6 +8,7 @@ gives to connections), belongs to one process, and comes back only after all oth
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import socket
 import tempfile
@@ -26,16 +27,22 @@ class Lane:
         self.ports, self._lock = self._take()
         self._next = 0
 
+    def close(self) -> None:
+        """Leave the lane to another one."""
+        self._lock.close()
+
     @staticmethod
     def _take() -> tuple[range, IO[str]]:
         for first in range(FIRST, LAST + 2 - LANE, LANE):
-            lock = Path(tempfile.gettempdir(), f"junction-test-ports-{first}").open("w")  # noqa: SIM115
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                lock.close()
-                continue
-            return range(first, first + LANE), lock
+            name = Path(tempfile.gettempdir(), f"junction-test-ports-{first}")
+            with contextlib.ExitStack() as held:
+                try:
+                    lock = held.enter_context(name.open("w"))  # another user's may not be opened
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    continue
+                held.pop_all()
+                return range(first, first + LANE), lock
         raise RuntimeError(
             f"all ports from {FIRST} to {LAST} are taken: end other runs of the tests"
         )
