@@ -10,6 +10,8 @@ from harness.scheduling import TOGETHER, scope_of
 
 from jupyterhub_junction.conformance.plugin import BEHAVIOURS, pytest_configure
 
+pytest_plugins = ["jupyterhub_junction.conformance.plugin"]
+
 CONFORMANCE = "tests/conformance/test_conformance.py::test_conformance[{}-{}]"
 IMPLEMENTATIONS = ("junction", "junction-file", "traefik-proxy", "traefik-proxy-etcd")
 

@@ -7,29 +7,35 @@ that the process that hands them out knows.
 
 from __future__ import annotations
 
+import functools
 import re
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from jupyterhub_junction.conformance.plugin import BEHAVIOURS
-
 #: modules whose tests share an etcd
 TOGETHER = ("test_etcd.py", "test_etcd_prepare.py")
 
 _CELL = re.compile(r"test_conformance\[(.+)\]$")
-_OPTIONS = list(dict.fromkeys(each.options for each in BEHAVIOURS.values()))
-#: the longest first: a name may be the end of another one
-_NAMES = sorted(BEHAVIOURS, key=len, reverse=True)
+
+
+@functools.cache
+def _behaviours() -> dict[str, int]:
+    """By name the number of its options; the longest first: a name may be the end of another."""
+    # where tests are collected, pytest has to be the first to import a plugin
+    from jupyterhub_junction.conformance.plugin import BEHAVIOURS
+
+    options = list(dict.fromkeys(each.options for each in BEHAVIOURS.values()))
+    names = sorted(BEHAVIOURS, key=len, reverse=True)
+    return {name: options.index(BEHAVIOURS[name].options) for name in names}
 
 
 def scope_of(test: str) -> str:
     """The scope of a test by its id."""
     if cell := _CELL.search(test):
-        for name in _NAMES:
+        for name, options in _behaviours().items():
             if cell[1].endswith(f"-{name}"):
                 # those of one implementation and its options share a running proxy
-                options = _OPTIONS.index(BEHAVIOURS[name].options)
                 return f"{cell[1].removesuffix(name)}{options}"
     module = test.partition("::")[0]
     return module if module.endswith(TOGETHER) else test
