@@ -138,7 +138,8 @@ class Pods:
 
     def store(self, user: str = "hub", **options: Any) -> EtcdStore:
         files = self.certificates
-        options = {"username": user, "password": USERS.get(user), **options}
+        # on a busy machine a member may need seconds
+        options = {"timeout": 15.0, "username": user, "password": USERS.get(user), **options}
         return EtcdStore(
             options.pop("endpoints", self.endpoints),
             ca=files.ca,
