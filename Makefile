@@ -30,11 +30,8 @@ setup: ## Set up everything the other targets need, and print the environment
 demo: ## Run JupyterHub behind two replicas and three etcd members, with a live table
 	@$(SETUP) etcd -- env PYTHONPATH=ci python -m demo
 
-test: ## Run every test, the browser's and, as root, the cluster's included
-	@$(SETUP) -- bash -c 'cd proxy_plugin && exec pytest $(ARGS)'
-	@if [ -n "$(ARGS)" ]; then :; elif [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory test-images; \
-		else echo "SKIPPED: the images are built and run by root" >&2; fi
-	@ci/run_e2e $(ARGS)
+test: ## Run every test, the browser's and, as root, the images' and the cluster's included
+	@python3 ci/run_tests.py $(ARGS)
 
 test-fast: ## Run the tests that need no other program than helm
 	@$(SETUP) venv helm -- bash -c 'cd proxy_plugin && exec pytest -m "not needs_programs" $(ARGS)'
@@ -80,7 +77,7 @@ e2e: ## Install, upgrade and break the chart on a real Kubernetes, with real use
 
 lint: ## Check style and types
 	@$(SETUP) venv -- bash -c 'cd proxy_plugin && ruff check $(CODE) && ruff format --check $(CODE) && mypy'
-	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo cluster e2e readme_table.py chart_docs.py migration_docs.py'
+	@$(SETUP) venv -- bash -c 'cd ci && exec mypy --strict demo cluster e2e readme_table.py run_tests.py chart_docs.py migration_docs.py'
 	@$(SETUP) venv -- bash -c 'cd images && exec mypy --strict -p builder'
 	@$(SETUP) venv -- bash -c 'cd chart/tests && MYPYPATH=../../ci exec mypy --strict *.py'
 	@$(SETUP) venv -- bash -c 'cd loadtests && MYPYPATH=../proxy_plugin/tests:../ci exec mypy -p bench -p scenarios'

@@ -94,7 +94,7 @@ def run_helm(*words: str, stdin: str = "", env: Mapping[str, str] | None = None)
         capture_output=True,
         text=True,
         env={**clean, **(env or {})},
-        timeout=60,
+        timeout=180,
     )
     if done.returncode:
         raise Refused(done.stderr)

@@ -7,11 +7,24 @@ from collections.abc import Callable
 
 import pytest
 import uvloop
+from harness.ports import Lane
 from hypothesis import settings
+
+from jupyterhub_junction import sockets
 
 # by default an example that takes longer than 200 ms fails, which a busy machine may do to any
 settings.register_profile("junction", deadline=None)
 settings.load_profile("junction")
+
+# free_port asks free_ports, and all else that the tests import is imported after this
+sockets.free_ports = Lane().free_ports
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
+        from harness.scheduling import SideBySide
+
+        config.pluginmanager.register(SideBySide())
 
 
 def pytest_asyncio_loop_factories(

@@ -548,7 +548,7 @@ def test_the_command_refuses_nonsense() -> None:
     paths = os.pathsep.join([str(loadtests), str(Path(__file__).parent)])
     done = subprocess.run(
         [sys.executable, "-m", "bench", "--only=nobody"],
-        env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith("bench: --only nobody")

@@ -137,7 +137,7 @@ def mark() -> Iterator[str]:
 def test_the_demo_ends_by_itself_and_leaves_nothing(mark: str, tmp_path: Path) -> None:
     output = tmp_path / "output"
     run = run_demo(mark, output, DEMO_SECONDS="3")
-    assert run.wait(timeout=150) == 0, output.read_text()
+    assert run.wait(timeout=300) == 0, output.read_text()
     assert not marked(mark)
     said = output.read_text()
     for line in (r"replica-1 .*live", r"replica-2 .*live", r"etcd .*3 of 3", r"kill -9 \d+"):
@@ -153,7 +153,7 @@ def test_a_signal_ends_the_demo_and_leaves_nothing(
     wait("the live table", lambda: b"3 of 3" in output.read_bytes(), 120)
     assert len(marked(mark)) >= 6
     run.send_signal(number)
-    assert run.wait(timeout=60) == 0, output.read_text()
+    assert run.wait(timeout=120) == 0, output.read_text()
     assert not marked(mark)
 
 
@@ -164,7 +164,7 @@ def test_a_part_that_does_not_start_is_named_with_its_log(mark: str, tmp_path: P
     etcd.chmod(0o755)
     output = tmp_path / "output"
     run = run_demo(mark, output, JUNCTION_ETCD_BIN=str(etcd.parent))
-    assert run.wait(timeout=60) == 1
+    assert run.wait(timeout=120) == 1
     assert "demo: etcd-1 ended with code 3" in output.read_text()
     assert "etcd-1| no luck today" in output.read_text()
     assert not marked(mark)

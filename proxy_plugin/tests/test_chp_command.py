@@ -214,7 +214,7 @@ async def test_told_to_end_it_goes_on_accepting_for_a_while(pod: Pod) -> None:
 def refused(words: Sequence[str], environment: dict[str, str]) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "jupyterhub_junction.chp_command", *words],
-        env={**os.environ, **environment}, capture_output=True, text=True, timeout=30,
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 78
     return done.stderr.strip().splitlines()[-1]

@@ -246,8 +246,8 @@ async def test_nothing_is_written_where_nothing_is_to_be_done(pods: Pods) -> Non
 async def test_passwords_that_are_renewed_are_set(pods: Pods) -> None:
     (pods.directory / "hub-password").write_text(NEW[0])
     (pods.directory / "root-password").write_text(NEW[1] + "\n")
-    store = pods.store(password=NEW[0], timeout=2.0)
-    root = pods.store("root", password=NEW[1], timeout=2.0)
+    store = pods.store(password=NEW[0], timeout=15.0)
+    root = pods.store("root", password=NEW[1], timeout=15.0)
 
     async def both() -> bool:
         try:

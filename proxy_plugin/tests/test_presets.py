@@ -242,7 +242,7 @@ def helm(*words: str) -> subprocess.CompletedProcess[str]:
         pytest.skip("helm is not on PATH, and JUNCTION_HELM does not name it")
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": "/dev/null"}
     return subprocess.run(
-        [program, *words], capture_output=True, text=True, env=environment, timeout=60
+        [program, *words], capture_output=True, text=True, env=environment, timeout=180
     )
 
 

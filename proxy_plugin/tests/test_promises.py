@@ -331,4 +331,4 @@ def test_a_wrong_etcd_address_is_one_clear_line(
         assert "Traceback" not in log.read_text()
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)

@@ -35,14 +35,14 @@ def test_every_apt_has_the_lock_and_the_lists_are_fetched_once(setup: types.Modu
     begun = threading.Barrier(2)
 
     def part(name: str) -> None:
-        begun.wait(10)
+        begun.wait(60)
         setup.update_package_lists()
         setup.apt_get(name, "download", "-q", name)
 
     setup.run = run
     with ThreadPoolExecutor() as pool:
         for future in [pool.submit(part, name) for name in ("wrk", "nginx")]:
-            future.result(30)
+            future.result(60)
     assert ran[0] == "apt-get update -q"
     assert sorted(ran[1:]) == ["apt-get download -q nginx", "apt-get download -q wrk"]
 

@@ -78,7 +78,7 @@ def render(tmp_path: Path, own: dict[str, Any]) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [program, "template", "hub", str(folder), "-f", str(tmp_path / "own.yaml"),
          "--kube-version", "1.34.0"],
-        capture_output=True, text=True, env=clean, timeout=60,
+        capture_output=True, text=True, env=clean, timeout=180,
     )  # fmt: skip
 
 

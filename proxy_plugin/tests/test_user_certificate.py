@@ -135,7 +135,7 @@ async def shown(replica: Replica) -> int:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
             with (
-                socket.create_connection(("127.0.0.1", replica.port), timeout=5) as plain,
+                socket.create_connection(("127.0.0.1", replica.port), timeout=30) as plain,
                 context.wrap_socket(plain) as tls,
             ):
                 got = tls.getpeercert(binary_form=True)

@@ -25,7 +25,7 @@ from jupyterhub_junction.sockets import free_ports
 from .certificates import Certificates, make_certificates
 
 #: seconds until a cluster that was started answers; CI machines are slow
-START_DEADLINE = 60.0
+START_DEADLINE = 180.0
 ROOT = Path(__file__).resolve().parents[3]
 USERS = {"root": "root-password", "hub": "hub-password", "agent": "agent-password"}
 
@@ -138,7 +138,8 @@ class EtcdCluster:
             user = user or "hub"
             options = {"username": user, "password": USERS.get(user), **options}
         endpoints = options.pop("endpoints", self.endpoints)
-        options = {"prefix": self.prefix, **self.tls_options(), **options}
+        # on a busy machine a member may need seconds
+        options = {"timeout": 15.0, "prefix": self.prefix, **self.tls_options(), **options}
         return EtcdStore(endpoints, **options)
 
     async def start(self) -> None:
@@ -210,7 +211,7 @@ class EtcdCluster:
         wanted = numbers or tuple(range(self.size))
         names = [self.endpoints[number] for number in wanted]
         user = {"username": "root", "password": USERS["root"]} if self._has_users else {}
-        client = EtcdStore(names, timeout=2.0, **self.tls_options(), **user)
+        client = EtcdStore(names, timeout=15.0, **self.tls_options(), **user)
         try:
             async with asyncio.timeout(START_DEADLINE):
                 while True:
@@ -272,7 +273,7 @@ class EtcdCluster:
 
     async def status(self) -> tuple[MemberStatus, ...]:
         """What each member says of itself."""
-        client = self.store(**({"user": "root"} if self.auth else {}), timeout=2.0)
+        client = self.store(**({"user": "root"} if self.auth else {}), timeout=15.0)
         try:
             return await client.status()
         finally:

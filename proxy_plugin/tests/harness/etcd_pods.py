@@ -138,7 +138,8 @@ class Pods:
 
     def store(self, user: str = "hub", **options: Any) -> EtcdStore:
         files = self.certificates
-        options = {"username": user, "password": USERS.get(user), **options}
+        # on a busy machine a member may need seconds
+        options = {"timeout": 15.0, "username": user, "password": USERS.get(user), **options}
         return EtcdStore(
             options.pop("endpoints", self.endpoints),
             ca=files.ca,
@@ -191,7 +192,7 @@ class Pods:
     async def until_users(self) -> None:
         """Wait until the hub's and the agents' users can sign in."""
         for user in ("hub", "agent"):
-            store = self.store(user, timeout=2.0)
+            store = self.store(user, timeout=15.0)
             try:
                 await until(lambda: _signed_in(store), f"{user} signs in")  # noqa: B023
             finally:

@@ -18,7 +18,7 @@ from aiohttp import web
 from jupyterhub_junction.forwarder import Forwarder
 from jupyterhub_junction.routes import Route, RouteTable
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

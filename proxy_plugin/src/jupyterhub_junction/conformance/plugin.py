@@ -196,6 +196,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse what would write a report of nothing: each process knows its own results alone."""
+    if config.getoption("--conformance-report", None) and config.getoption("numprocesses", None):
+        raise pytest.UsageError("--conformance-report takes one process: leave -n out")
+
+
 _IMPLEMENTATIONS = pytest.StashKey[dict[str, Implementation]]()
 _RESULTS = pytest.StashKey[list[Result]]()
 
