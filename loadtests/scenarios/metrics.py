@@ -17,7 +17,7 @@ from typing import Any
 from .histogram import Histogram
 from .results import Result, Round
 
-__all__ = ["Figure", "failures", "figures", "quantile", "times"]
+__all__ = ["Figure", "cpu_seconds", "failures", "figures", "quantile", "times"]
 
 #: roles that are no part of the proxy
 OTHERS = ("generator", "stand-in", "server")
@@ -29,6 +29,10 @@ PHASED = ("class",)
 BLOCKS = 5
 #: relative half width that no interval goes below: what drifts between two runs is in no sample
 FLOOR = 0.05
+#: the same where there is but one round: its parts share whatever was particular to it
+FLOOR_ONCE = 0.2
+#: degrees of freedom from which more change nothing
+EXACT = 200
 SURE = 0.95
 
 
@@ -39,6 +43,7 @@ class Figure:
     Attributes:
         scatter: standard deviation of the samples' logarithms, pooled; ``freedom`` its degrees.
         samples: how many there were.
+        once: whether they are parts of one round.
     """
 
     name: str
@@ -47,13 +52,14 @@ class Figure:
     scatter: float
     freedom: int
     samples: int
+    once: bool = False
 
     def half(self, sure: float = SURE) -> float:
         """The interval's half width, on the logarithmic scale."""
         if self.freedom < 1 or self.samples < 1:
             return math.inf
         error = self.scatter / math.sqrt(self.samples)
-        return max(FLOOR, quantile(sure, self.freedom) * error)
+        return max(FLOOR_ONCE if self.once else FLOOR, quantile(sure, self.freedom) * error)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -63,19 +69,28 @@ class Figure:
 
 
 def quantile(sure: float, freedom: int) -> float:
-    """Student's t: what ``sure`` (two-sided) of all values are within, for degrees of freedom."""
-    p = (1 + sure) / 2
-    if freedom == 1:
-        return math.tan(math.pi * (p - 0.5))
-    if freedom == 2:
-        return sure * math.sqrt(2 / (1 - sure * sure))
-    z, n = statistics.NormalDist().inv_cdf(p), float(freedom)
-    return (
-        z
-        + (z**3 + z) / (4 * n)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-    )
+    """Student's t: what ``sure`` (two-sided) of all values are within, for degrees of freedom.
+
+    Found by halving, as what is within an angle has a closed form (Abramowitz and Stegun, 26.7.3
+    and 26.7.4).  Approximations are too small just where few rounds meet many figures.
+    """
+    if freedom > EXACT:
+        return quantile(sure, EXACT)
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < sure else (low, middle)
+    return math.tan(high) * math.sqrt(freedom)
+
+
+def _within(angle: float, freedom: int) -> float:
+    sine, square = math.sin(angle), math.cos(angle) ** 2
+    odd = freedom % 2
+    term = total = (math.cos(angle) if odd else 1.0) if freedom > 1 else 0.0
+    for n in range(2 + odd, freedom - 1, 2):
+        term *= square * (n - 1) / n
+        total += term
+    return (angle + sine * total) * 2 / math.pi if odd else sine * total
 
 
 # --- what is in some seconds of a round
@@ -163,6 +178,19 @@ def _cpu(parts: list[Part]) -> float:
     return used / len(looks) if looks else 0.0
 
 
+def cpu_seconds(rounds: Sequence[Round]) -> dict[str, float]:
+    """CPU seconds of each role in a round, on average; the most first."""
+    found: dict[str, float] = {}
+    for one in rounds:
+        before = 0.0
+        for look in one.system:
+            for role, share in look["cpu"].items():
+                found[role] = found.get(role, 0.0) + share * (look["t"] - before)
+            before = look["t"]
+    each = {role: used / len(rounds) for role, used in found.items()}
+    return dict(sorted(each.items(), key=lambda item: -item[1]))
+
+
 def _memory(parts: list[Part]) -> float:
     return max(
         (
@@ -211,7 +239,7 @@ def figures(result: Result, scenario: str) -> dict[str, dict[str, Figure]]:
     scatter = _pooled(raw)
     return {
         name: {
-            what: Figure(what, unit, value, *scatter[what], len(logs))
+            what: Figure(what, unit, value, *scatter[what], len(logs), len(everyone[name]) == 1)
             for what, (unit, value, logs) in found.items()
         }
         for name, found in raw.items()
