@@ -1,8 +1,9 @@
 """Two runs side by side: ratios, and which differences are above the noise.  Pure.
 
 A difference counts when it is outside an interval that is wide enough for all comparisons of the
-two runs together (Bonferroni): two equal runs are told apart once in twenty times, not once in
-twenty figures.  What the machine itself differed by is added to the interval of every time.
+two runs together (Bonferroni): two equal runs are told apart once in fifty times, not once in
+fifty figures; a machine that others use as well may double or treble that.  What the machine itself differed by is added to the interval of every time and rate.
+Runs of one round each have no interval, so nothing in them is told apart but failures.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from .results import Result
 __all__ = ["Row", "Verdict", "compare", "render", "summary"]
 
 #: how sure all of it together is
-SURE = 0.95
+SURE = 0.98
 #: failures beyond this multiple of their own noise (Poisson's) count
 FAILURES = 4.0
 #: units of figures that depend on how fast the machine is
-TIMES = ("ms", "cores")
+TIMES = ("ms", "cores", "1/s")
 #: from which on the machine's own drift between two runs is said
 DRIFT = 0.1
 
@@ -66,6 +67,9 @@ def _unlike(before: Result, after: Result) -> list[str]:
     for what in sorted({*before.settings, *after.settings}):
         if before.settings.get(what) != after.settings.get(what):
             found.append(f"{what}: {before.settings.get(what)} / {after.settings.get(what)}")
+    if not any(len(one.rounds) > len({(r.scenario, r.contestant) for r in one.rounds})
+               for one in (before, after)):  # fmt: skip
+        found.append("one round each: how much chance does is not known (--rounds)")
     if (drift := _drift(before, after)) > DRIFT:
         found.append(f"the machine was slower or faster by {math.expm1(drift):.0%} without a proxy")
     return found

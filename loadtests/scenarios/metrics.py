@@ -1,13 +1,13 @@
 """Figures that follow from rounds, and how sure they are.  Pure.
 
-Every figure is computed from all rounds together, and again for each sample: a round, or a fifth of
-it where there is one only.  Intervals are of 95 %, on a logarithmic scale (times are skewed); the
-samples' scatter is pooled over the contestants of a scenario, since a few rounds alone say little.
+Every figure is computed from all rounds together, and again for each round.  Intervals are of 95 %,
+on a logarithmic scale (times are skewed); the rounds' scatter is pooled over the contestants of a
+scenario, since a few rounds alone say little.  One round alone has no interval: its parts would
+share whatever was particular to it.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -23,14 +23,8 @@ __all__ = ["Figure", "cpu_seconds", "failures", "figures", "quantile", "times"]
 OTHERS = ("generator", "stand-in", "server")
 #: whose proxy is the hub's process
 IN_HUB = "junction-inprocess"
-#: scenarios that have a beginning, a middle and an end
-PHASED = ("class",)
-#: samples that a single round is cut into
-BLOCKS = 5
 #: relative half width that no interval goes below: what drifts between two runs is in no sample
 FLOOR = 0.05
-#: the same where there is but one round: its parts share whatever was particular to it
-FLOOR_ONCE = 0.2
 #: degrees of freedom from which more change nothing
 EXACT = 200
 SURE = 0.95
@@ -43,7 +37,6 @@ class Figure:
     Attributes:
         scatter: standard deviation of the samples' logarithms, pooled; ``freedom`` its degrees.
         samples: how many there were.
-        once: whether they are parts of one round.
     """
 
     name: str
@@ -52,14 +45,13 @@ class Figure:
     scatter: float
     freedom: int
     samples: int
-    once: bool = False
 
     def half(self, sure: float = SURE) -> float:
         """The interval's half width, on the logarithmic scale."""
         if self.freedom < 1 or self.samples < 1:
             return math.inf
         error = self.scatter / math.sqrt(self.samples)
-        return max(FLOOR_ONCE if self.once else FLOOR, quantile(sure, self.freedom) * error)
+        return max(FLOOR, quantile(sure, self.freedom) * error)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -93,20 +85,18 @@ def _within(angle: float, freedom: int) -> float:
     return (angle + sine * total) * 2 / math.pi if odd else sine * total
 
 
-# --- what is in some seconds of a round
-
-Part = tuple[Round, float, float]
+# --- what is in some rounds
 
 
-def _lines(parts: Iterable[Part]) -> list[dict[str, Any]]:
-    return [line for one, a, b in parts for line in one.seconds if a < line["t"] <= b]
+def _lines(rounds: Iterable[Round]) -> list[dict[str, Any]]:
+    return [line for one in rounds for line in one.seconds]
 
 
-def times(parts: Iterable[Part], kind: str = "") -> Histogram:
+def times(rounds: Iterable[Round], kind: str = "") -> Histogram:
     """Times of good requests of one kind, or of all."""
     return Histogram.total(
         Histogram.of(one["times"])
-        for line in _lines(parts)
+        for line in _lines(rounds)
         for name, one in line["kinds"].items()
         if kind in ("", name)
     )
@@ -137,27 +127,27 @@ def kinds(rounds: Iterable[Round]) -> list[str]:
     return sorted((name for name, count in counts.items() if count), key=lambda name: -counts[name])
 
 
-def _percentile(kind: str, share: float) -> Callable[[list[Part]], float]:
-    def of(parts: list[Part]) -> float:
-        found = times(parts, kind)
+def _percentile(kind: str, share: float) -> Callable[[Sequence[Round]], float]:
+    def of(rounds: Sequence[Round]) -> float:
+        found = times(rounds, kind)
         return found.percentile(share) if found.counts else 0.0
 
     return of
 
 
-def _per_second(parts: list[Part]) -> float:
-    lines = _lines(parts)
+def _per_second(rounds: Sequence[Round]) -> float:
+    lines = _lines(rounds)
     lasted = sum(line["for_s"] for line in lines)
-    return times(parts).count / lasted if lasted else 0.0
+    return times(rounds).count / lasted if lasted else 0.0
 
 
-def _changes(do: str, what: str, share: float) -> Callable[[list[Part]], float]:
-    def of(parts: list[Part]) -> float:
+def _changes(do: str, what: str, share: float) -> Callable[[Sequence[Round]], float]:
+    def of(rounds: Sequence[Round]) -> float:
         found = sorted(
             change[what]
-            for one, a, b in parts
+            for one in rounds
             for change in one.changes
-            if a < change["t"] <= b and change["do"] == do and what in change
+            if change["do"] == do and what in change
         )
         return found[max(0, math.ceil(share * len(found)) - 1)] if found else 0.0
 
@@ -170,8 +160,8 @@ def _is_proxy(one: Round, role: str) -> bool:
     return not role.startswith(OTHERS)
 
 
-def _cpu(parts: list[Part]) -> float:
-    looks = [(one, look) for one, a, b in parts for look in one.system if a < look["t"] <= b]
+def _cpu(rounds: Sequence[Round]) -> float:
+    looks = [(one, look) for one in rounds for look in one.system]
     used = sum(
         share for one, look in looks for role, share in look["cpu"].items() if _is_proxy(one, role)
     )
@@ -191,20 +181,19 @@ def cpu_seconds(rounds: Sequence[Round]) -> dict[str, float]:
     return dict(sorted(each.items(), key=lambda item: -item[1]))
 
 
-def _memory(parts: list[Part]) -> float:
+def _memory(rounds: Sequence[Round]) -> float:
     return max(
         (
             sum(size for role, size in look["memory"].items() if _is_proxy(one, role))
-            for one, a, b in parts
+            for one in rounds
             for look in one.system
-            if a < look["t"] <= b
         ),
         default=0.0,
     )
 
 
-def _measures(rounds: Sequence[Round]) -> list[tuple[str, str, Callable[[list[Part]], float]]]:
-    found: list[tuple[str, str, Callable[[list[Part]], float]]] = [
+def _measures(rounds: Sequence[Round]) -> list[tuple[str, str, Callable[[Sequence[Round]], float]]]:
+    found: list[tuple[str, str, Callable[[Sequence[Round]], float]]] = [
         ("all requests, median", "ms", _percentile("", 0.5)),
         ("all requests, p99", "ms", _percentile("", 0.99)),
     ]
@@ -230,30 +219,19 @@ def figures(result: Result, scenario: str) -> dict[str, dict[str, Figure]]:
     }
     raw: dict[str, dict[str, tuple[str, float, list[float]]]] = {}
     for name, rounds in everyone.items():
-        whole: list[Part] = [(one, -math.inf, math.inf) for one in rounds]
         for what, unit, measure in _measures(rounds):
-            value = measure(whole)
+            value = measure(rounds)
             if value > 0:
-                logs = [math.log(one) for part in _samples(rounds) if (one := measure([part])) > 0]
+                logs = [math.log(one) for each in rounds if (one := measure([each])) > 0]
                 raw.setdefault(name, {})[what] = (unit, value, logs)
     scatter = _pooled(raw)
     return {
         name: {
-            what: Figure(what, unit, value, *scatter[what], len(logs), len(everyone[name]) == 1)
+            what: Figure(what, unit, value, *scatter[what], len(logs))
             for what, (unit, value, logs) in found.items()
         }
         for name, found in raw.items()
     }
-
-
-def _samples(rounds: Sequence[Round]) -> list[Part]:
-    if len(rounds) > 1:
-        return [(one, -math.inf, math.inf) for one in rounds]
-    if rounds[0].scenario in PHASED:
-        return []  # its parts have nothing in common
-    end = max(line["t"] for line in rounds[0].seconds)
-    cuts = [end * number / BLOCKS for number in range(BLOCKS + 1)]
-    return [(rounds[0], a, b) for a, b in itertools.pairwise(cuts)]
 
 
 def _pooled(

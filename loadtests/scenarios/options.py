@@ -186,6 +186,8 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
         refuse(f"--repeats {given.repeats}: from 1 to {MOST['repeats']:g}")
     if given.keep and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", given.keep):
         refuse(f"--keep {given.keep!r} is no name: letters, digits, and . _ - between them")
+    if given.command == "equal" and int(number("rounds", 2, 1)) < 2:
+        refuse("--rounds 1: equal needs 2 or more, as one round has no interval")
     if given.keep and given.command == "equal":
         refuse(f"--keep {given.keep}: equal writes many runs, all of them to --out")
     if not local and given.only:
