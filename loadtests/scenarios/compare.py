@@ -2,8 +2,9 @@
 
 A difference counts when it is outside an interval that is wide enough for all comparisons of the
 two runs together (Bonferroni): two equal runs are told apart once in fifty times, not once in
-fifty figures; a machine that others use as well may double or treble that.  What the machine itself differed by is added to the interval of every time and rate.
-Runs of one round each have no interval, so nothing in them is told apart but failures.
+fifty figures; a machine that others use as well may double or treble that.  What the machine
+itself differed by is added to the interval of every time and rate.  Runs of one round each have no
+interval, so nothing in them is told apart but failures.
 """
 
 from __future__ import annotations

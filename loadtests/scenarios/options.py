@@ -29,7 +29,7 @@ LOCAL = ("chp", "junction-1", "junction-2", "junction-3", "junction-inprocess", 
 REMOTE = "deployment"
 #: what a run may ask for at most: users at once, requests and changes a second, seconds, rounds
 MOST = {"users": 5000, "rate": 5000.0, "changes": 100.0, "seconds": 3600.0, "rounds": 20,
-        "routes": 50_000, "workers": 50, "students": 2000, "repeats": 100}  # fmt: skip
+        "routes": 50_000, "workers": 50, "students": 2000, "repeats": 100, "alone": 60}  # fmt: skip
 
 
 #: real servers that are started here at most: each is some 100 MB
@@ -95,6 +95,10 @@ def _arguments(run: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     run.add_argument("--real", type=int, help="students with a real JupyterLab server (1)")
     run.add_argument("--password", default="", help="signs students in by the login form")
+    run.add_argument(
+        "--alone", type=float, default=3.0,
+        help="seconds in which the generator shows what it reaches without a proxy (3; 0: none)",
+    )  # fmt: skip
     run.add_argument("--profile", action="store_true", help="collect profiles, in one more round")
     run.add_argument("--workers", type=int, default=0, help="Locust workers to wait for (0)")
     run.add_argument(
@@ -180,6 +184,8 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
         refuse(f"--during {given.during}: there is none of that name, only {', '.join(DURING)}")
     if not 0 < given.at < 1:
         refuse(f"--at {given.at:g}: a share of the time, between 0 and 1")
+    if not 0 <= given.alone <= MOST["alone"]:
+        refuse(f"--alone {given.alone:g}: from 0 to {MOST['alone']:g}")
     if not 0 <= given.workers <= MOST["workers"]:
         refuse(f"--workers {given.workers}: from 0 to {MOST['workers']:g}")
     if not 0 < getattr(given, "repeats", 1) <= MOST["repeats"]:
@@ -210,7 +216,7 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
             "at": given.at,
             "students": int(number("students", 30, 10)),
             "real": real, "sockets": True, "workers": given.workers, "listen": given.listen,
-            "prefix": "", "password": given.password, "may_fail": local,
+            "alone": given.alone, "prefix": "", "password": given.password, "may_fail": local,
         },
         hub=hub, token=given.token, yes=given.yes, profile=given.profile,
         keep=given.keep, out=given.out,

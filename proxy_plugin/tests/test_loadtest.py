@@ -355,6 +355,7 @@ def options(*words: str) -> Options:
         (["--workers=-1"], "--workers -1"),
         (["--real=21"], "--real 21"),
         (["--keep=../x"], "../x"),
+        (["--alone=-1"], "--alone -1"),
         (["--repeats=0"], "--repeats 0"),
         (["--repeats=2", "--keep=x"], "--keep x"),
         (["--repeats=2", "--rounds=1"], "--rounds 1"),
