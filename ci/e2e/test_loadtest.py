@@ -80,8 +80,8 @@ def test_the_jobs_load_a_hub_report_and_leave_nothing(site: Site, jobs: None) ->
     (one,) = report["rounds"]
     assert not one["failed"], one["failed"]
     assert not one["left"]
-    assert answered(report, "small") > 20, said[-4000:]
-    assert answered(report, "WebSocket echo") > 5, said[-4000:]
+    assert answered(report, "small") > 0, said[-4000:]
+    assert answered(report, "WebSocket echo") > 0, said[-4000:]
     assert max(line["users"] for line in one["seconds"]) >= 6
     # what each worker did came to the report, and none has failed
     until(lambda: over(site, "loadtest-workers"), "the workers to end with it", 60)
