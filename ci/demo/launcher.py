@@ -9,7 +9,7 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,7 @@ class Demo:
         config: the hub's configuration.
         environment: more of the hub's environment.
         address: the URL that users come to, where it is not one that the replicas share.
+        arguments: more of each replica's command.
 
     Attributes:
         address: the URL that all replicas share.
@@ -63,6 +64,7 @@ class Demo:
         config: Path = CONFIG,
         environment: Mapping[str, str] | None = None,
         address: str = "",
+        arguments: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.mark = mark or secrets.token_hex(8)
@@ -75,6 +77,7 @@ class Demo:
         self.address = address or f"http://127.0.0.1:{self.port}/"
         self.config = config
         self.environment = dict(environment or {})
+        self.arguments = tuple(arguments)
 
         ports = free_ports(2 * members + 2 * replicas + 1)
         clients, peers = ports[:members], ports[members : 2 * members]
@@ -117,6 +120,7 @@ class Demo:
             *("--listen", f"127.0.0.1:{self.port}", "--reuse-port"),
             *("--also-listen", f"127.0.0.1:{own}"),
             *("--status", f"127.0.0.1:{port}"),
+            *self.arguments,
         )
         return Replica(program, f"http://127.0.0.1:{own}/", f"http://127.0.0.1:{port}")
 

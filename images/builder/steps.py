@@ -1,15 +1,16 @@
-"""The layers that hold programs: Traefik, etcd, configurable-http-proxy."""
+"""The layers that hold programs: Traefik, etcd, configurable-http-proxy, the load tests."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from .layers import BuildError, Layer, Step
 
-__all__ = ["folders", "node_and_chp", "programs", "traefik"]
+__all__ = ["copies", "folders", "node_and_chp", "programs", "traefik"]
 
 
 def _install(source: Path, target: Path) -> None:
@@ -60,6 +61,18 @@ def node_and_chp(chp: Path) -> Step:
             "/srv/configurable-http-proxy/node_modules/configurable-http-proxy/bin"
             "/configurable-http-proxy"
         )
+
+    return step
+
+
+def copies(root: Path, files: Sequence[Path], where: str) -> Step:
+    """Files below a folder of this machine, by the same names below a folder of the image."""
+
+    def step(tree: Path, _: tuple[Layer, ...]) -> None:
+        for file in files:
+            target = tree / where.lstrip("/") / file.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
 
     return step
 

@@ -1,4 +1,4 @@
-"""``junction-loadtest``, or ``python -m scenarios``: a run, and what it writes; or a comparison."""
+"""``junction-loadtest``, or ``python -m scenarios``: runs, what they write, and comparisons."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.machine import ROOT, commit, host, versions
 
-from .compare import compare, render
+from .compare import Verdict, compare, render, summary
 from .options import Options, chosen, parse
 from .report import write_report
 from .results import Result
@@ -26,6 +27,8 @@ __all__ = ["main"]
 
 BUILD = ROOT / "build" / "loadtest"
 REPORTS = ROOT / "loadtests" / "reports"
+#: share of comparisons of equal runs that have to say so
+ENOUGH = 0.9
 
 
 async def _interruptible(options: Options, result: Result) -> None:
@@ -62,8 +65,8 @@ def _said(words: list[str]) -> str:
     return f"junction-loadtest {shlex.join(kept)}"
 
 
-def _run(given: argparse.Namespace, words: list[str]) -> int:
-    options = chosen(given, missing)
+def _run(options: Options, words: list[str], folder: Path) -> int:
+    """One run and what it writes; returns the exit code."""
     found = Result(
         command=_said(words), date=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=commit(), host=host(),
@@ -84,7 +87,6 @@ def _run(given: argparse.Namespace, words: list[str]) -> int:
     if not found.rounds:
         return code
     found.took_s = round(time.monotonic() - begun, 1)
-    folder = Path(options.out or BUILD)
     write_report(found, folder, SCENARIOS)
     print(f"junction-loadtest: {folder / 'report.html'}")
     if options.printed:  # where files go with the container
@@ -103,6 +105,25 @@ def _run(given: argparse.Namespace, words: list[str]) -> int:
     return code or bool(failed)
 
 
+def _equal(options: Options, words: list[str], repeats: int, folder: Path) -> int:
+    """Equal runs, each compared with the one before it; 0 if enough are not told apart."""
+    verdicts: list[Verdict] = []
+    before: Path | None = None
+    for number in range(repeats + 1):
+        here = folder / f"run-{number}"
+        if code := _run(options, words, here):
+            return code
+        options = replace(options, yes=True)  # who was asked once has said yes to all of it
+        after = here / "results.json"
+        if before is not None:
+            verdicts.append(compare(Result.read(before), Result.read(after)))
+            print(f"junction-loadtest: {number} of {repeats}: {summary(verdicts[-1])}", flush=True)
+        before = after
+    same = sum(not verdict.different for verdict in verdicts)
+    print(f'junction-loadtest: {same} of {repeats} comparisons of equal runs say "no difference"')
+    return int(same < ENOUGH * repeats)
+
+
 def _compare(given: argparse.Namespace) -> int:
     try:
         before, after = (Result.read(Path(name)) for name in (given.before, given.after))
@@ -114,10 +135,16 @@ def _compare(given: argparse.Namespace) -> int:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run or compare."""
+    """Run, compare, or run what is equal and compare it."""
     words = sys.argv[1:] if words is None else words
     given = parse(words)
-    return _run(given, words) if given.command == "run" else _compare(given)
+    if given.command == "compare":
+        return _compare(given)
+    options = chosen(given, missing)
+    folder = Path(options.out or BUILD)
+    if given.command == "equal":
+        return _equal(options, words, given.repeats, folder)
+    return _run(options, words, folder)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Two runs side by side: ratios, and which differences are above the noise.  Pure.
 
 A difference counts when it is outside an interval that is wide enough for all comparisons of the
-two runs together (Bonferroni): two equal runs are told apart once in twenty times, not once in
-twenty figures.
+two runs together (Bonferroni): two equal runs are told apart once in fifty times, not once in
+fifty figures; a machine that others use as well may double or treble that.  What the machine
+itself differed by is added to the interval of every time and rate.  Runs of one round each have no
+interval, so nothing in them is told apart but failures.
 """
 
 from __future__ import annotations
@@ -13,12 +15,16 @@ from dataclasses import dataclass
 from .metrics import Figure, failures, figures, quantile
 from .results import Result
 
-__all__ = ["Row", "Verdict", "compare", "render"]
+__all__ = ["Row", "Verdict", "compare", "render", "summary"]
 
 #: how sure all of it together is
-SURE = 0.95
+SURE = 0.98
 #: failures beyond this multiple of their own noise (Poisson's) count
 FAILURES = 4.0
+#: units of figures that depend on how fast the machine is
+TIMES = ("ms", "cores", "1/s")
+#: from which on the machine's own drift between two runs is said
+DRIFT = 0.1
 
 
 @dataclass(frozen=True)
@@ -62,16 +68,36 @@ def _unlike(before: Result, after: Result) -> list[str]:
     for what in sorted({*before.settings, *after.settings}):
         if before.settings.get(what) != after.settings.get(what):
             found.append(f"{what}: {before.settings.get(what)} / {after.settings.get(what)}")
+    if not any(len(one.rounds) > len({(r.scenario, r.contestant) for r in one.rounds})
+               for one in (before, after)):  # fmt: skip
+        found.append("one round each: how much chance does is not known (--rounds)")
+    if (drift := _drift(before, after)) > DRIFT:
+        found.append(f"the machine was slower or faster by {math.expm1(drift):.0%} without a proxy")
     return found
 
 
-def _row(scenario: str, contestant: str, a: Figure, b: Figure, sure: float) -> Row:
+def _drift(before: Result, after: Result) -> float:
+    """How much faster or slower the machine itself was, on the logarithmic scale.
+
+    Both runs have begun with the same requests to a server without a proxy.
+    """
+    found = 0.0
+    for what in ("per_second", "wrk"):
+        a, b = (float(one.null.get(what) or 0) for one in (before, after))
+        if a > 0 and b > 0:
+            found = max(found, abs(math.log(b / a)))
+    return found
+
+
+def _row(scenario: str, contestant: str, a: Figure, b: Figure, sure: float, drift: float) -> Row:
     freedom = a.freedom + b.freedom
     half = math.inf
     if a.freedom and b.freedom:
         scatter = math.sqrt((a.scatter**2 * a.freedom + b.scatter**2 * b.freedom) / freedom)
         error = scatter * math.sqrt(1 / a.samples + 1 / b.samples)
         half = max(math.hypot(a.half(0), b.half(0)), quantile(sure, freedom) * error)
+    if a.unit in TIMES:
+        half += drift
     ratio = b.value / a.value
     half = min(half, 700.0 - abs(math.log(ratio)))
     return Row(
@@ -102,18 +128,34 @@ def compare(before: Result, after: Result) -> Verdict:
                 other = second.get(contestant, {}).get(what)
                 if other is not None:
                     pairs.append((scenario, contestant, figure, other))
+    drift = _drift(before, after)
     sure = 1 - (1 - SURE) / max(1, len(pairs))
     last: tuple[str, str] | None = None
     for scenario, contestant, figure, other in pairs:
         if last != (scenario, contestant):
             last = (scenario, contestant)
             rows.append(_failed(scenario, contestant, before, after))
-        rows.append(_row(scenario, contestant, figure, other, sure))
+        rows.append(_row(scenario, contestant, figure, other, sure, drift))
     return Verdict(rows, _unlike(before, after))
 
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def summary(verdict: Verdict) -> str:
+    """All of it in one line."""
+    if not verdict.rows:
+        return "nothing in common: other scenarios, or other contestants"
+    if not verdict.different:
+        return "no difference (above the noise)"
+    found = [
+        f"{row.scenario}, {row.contestant}: {row.what} × {row.ratio:.2f}"
+        f" ({row.low:.2f} – {row.high:.2f})"
+        for row in verdict.different
+    ]
+    head = f"{len(found)} of {len(verdict.rows)} differences are above the noise"
+    return f"{head}: {'; '.join(found)}"
 
 
 def render(verdict: Verdict, before: str, after: str) -> str:
@@ -132,13 +174,5 @@ def render(verdict: Verdict, before: str, after: str) -> str:
             f"  {row.what:<{width}}  {_number(row.before):>9} → {_number(row.after):>9}"
             f" {row.unit:<5}  × {ratio}{mark}"
         )
-    if not verdict.rows:
-        lines += ["", "nothing in common: other scenarios, or other contestants"]
-    elif verdict.different:
-        lines += [
-            "",
-            f"{len(verdict.different)} of {len(verdict.rows)} differences are above the noise",
-        ]
-    else:
-        lines += ["", "no difference (above the noise)"]
+    lines += ["", summary(verdict).partition(": ")[0] if verdict.rows else summary(verdict)]
     return "\n".join(lines)

@@ -37,12 +37,15 @@ class Hub(Demo):
         folder: for all of its files.
         server: URL of the stand-in.
         real: users with servers of their own.
+        profiled: whether Traefik's profiles can be had.
 
     Attributes:
         token: of a service that may do all that a load test has to.
     """
 
-    def __init__(self, proxy: str, folder: Path, server: str, real: list[str]) -> None:
+    def __init__(
+        self, proxy: str, folder: Path, server: str, real: list[str], profiled: bool = False
+    ) -> None:
         found = re.fullmatch(r"chp|junction-([1-9])", proxy)
         if not found:
             raise LoadtestError(f"{proxy}: no hub is started with it; with chp or junction-2")
@@ -66,6 +69,7 @@ class Hub(Demo):
         super().__init__(
             folder, replicas=replicas, members=0 if self.chp else 3,
             config=HERE / "hub_config.py", environment=environment, address=address,
+            arguments=["--profiling"] if profiled else [],
         )  # fmt: skip
 
     def start(self) -> None:
@@ -169,7 +173,7 @@ async def hub_stage(name: str, folder: Path, options: Options) -> AsyncIterator[
         for n in range(students - len(names))
     ]
     async with stand_in(folder) as behind:
-        hub = Hub(name, folder, behind.url, names)
+        hub = Hub(name, folder, behind.url, names, options.profile)
         try:
             try:
                 await asyncio.to_thread(hub.start)

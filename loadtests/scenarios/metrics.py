@@ -1,13 +1,13 @@
 """Figures that follow from rounds, and how sure they are.  Pure.
 
-Every figure is computed from all rounds together, and again for each sample: a round, or a fifth of
-it where there is one only.  Intervals are of 95 %, on a logarithmic scale (times are skewed); the
-samples' scatter is pooled over the contestants of a scenario, since a few rounds alone say little.
+Every figure is computed from all rounds together, and again for each round.  Intervals are of 95 %,
+on a logarithmic scale (times are skewed); the rounds' scatter is pooled over the contestants of a
+scenario, since a few rounds alone say little.  One round alone has no interval: its parts would
+share whatever was particular to it.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -17,18 +17,16 @@ from typing import Any
 from .histogram import Histogram
 from .results import Result, Round
 
-__all__ = ["Figure", "failures", "figures", "quantile", "times"]
+__all__ = ["Figure", "cpu_seconds", "failures", "figures", "quantile", "times"]
 
 #: roles that are no part of the proxy
 OTHERS = ("generator", "stand-in", "server")
 #: whose proxy is the hub's process
 IN_HUB = "junction-inprocess"
-#: scenarios that have a beginning, a middle and an end
-PHASED = ("class",)
-#: samples that a single round is cut into
-BLOCKS = 5
 #: relative half width that no interval goes below: what drifts between two runs is in no sample
 FLOOR = 0.05
+#: degrees of freedom from which more change nothing
+EXACT = 200
 SURE = 0.95
 
 
@@ -63,35 +61,42 @@ class Figure:
 
 
 def quantile(sure: float, freedom: int) -> float:
-    """Student's t: what ``sure`` (two-sided) of all values are within, for degrees of freedom."""
-    p = (1 + sure) / 2
-    if freedom == 1:
-        return math.tan(math.pi * (p - 0.5))
-    if freedom == 2:
-        return sure * math.sqrt(2 / (1 - sure * sure))
-    z, n = statistics.NormalDist().inv_cdf(p), float(freedom)
-    return (
-        z
-        + (z**3 + z) / (4 * n)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-    )
+    """Student's t: what ``sure`` (two-sided) of all values are within, for degrees of freedom.
+
+    Found by halving, as what is within an angle has a closed form (Abramowitz and Stegun, 26.7.3
+    and 26.7.4).  Approximations are too small just where few rounds meet many figures.
+    """
+    if freedom > EXACT:
+        return quantile(sure, EXACT)
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < sure else (low, middle)
+    return math.tan(high) * math.sqrt(freedom)
 
 
-# --- what is in some seconds of a round
+def _within(angle: float, freedom: int) -> float:
+    sine, square = math.sin(angle), math.cos(angle) ** 2
+    odd = freedom % 2
+    term = total = (math.cos(angle) if odd else 1.0) if freedom > 1 else 0.0
+    for n in range(2 + odd, freedom - 1, 2):
+        term *= square * (n - 1) / n
+        total += term
+    return (angle + sine * total) * 2 / math.pi if odd else sine * total
 
-Part = tuple[Round, float, float]
+
+# --- what is in some rounds
 
 
-def _lines(parts: Iterable[Part]) -> list[dict[str, Any]]:
-    return [line for one, a, b in parts for line in one.seconds if a < line["t"] <= b]
+def _lines(rounds: Iterable[Round]) -> list[dict[str, Any]]:
+    return [line for one in rounds for line in one.seconds]
 
 
-def times(parts: Iterable[Part], kind: str = "") -> Histogram:
+def times(rounds: Iterable[Round], kind: str = "") -> Histogram:
     """Times of good requests of one kind, or of all."""
     return Histogram.total(
         Histogram.of(one["times"])
-        for line in _lines(parts)
+        for line in _lines(rounds)
         for name, one in line["kinds"].items()
         if kind in ("", name)
     )
@@ -122,27 +127,27 @@ def kinds(rounds: Iterable[Round]) -> list[str]:
     return sorted((name for name, count in counts.items() if count), key=lambda name: -counts[name])
 
 
-def _percentile(kind: str, share: float) -> Callable[[list[Part]], float]:
-    def of(parts: list[Part]) -> float:
-        found = times(parts, kind)
+def _percentile(kind: str, share: float) -> Callable[[Sequence[Round]], float]:
+    def of(rounds: Sequence[Round]) -> float:
+        found = times(rounds, kind)
         return found.percentile(share) if found.counts else 0.0
 
     return of
 
 
-def _per_second(parts: list[Part]) -> float:
-    lines = _lines(parts)
+def _per_second(rounds: Sequence[Round]) -> float:
+    lines = _lines(rounds)
     lasted = sum(line["for_s"] for line in lines)
-    return times(parts).count / lasted if lasted else 0.0
+    return times(rounds).count / lasted if lasted else 0.0
 
 
-def _changes(do: str, what: str, share: float) -> Callable[[list[Part]], float]:
-    def of(parts: list[Part]) -> float:
+def _changes(do: str, what: str, share: float) -> Callable[[Sequence[Round]], float]:
+    def of(rounds: Sequence[Round]) -> float:
         found = sorted(
             change[what]
-            for one, a, b in parts
+            for one in rounds
             for change in one.changes
-            if a < change["t"] <= b and change["do"] == do and what in change
+            if change["do"] == do and what in change
         )
         return found[max(0, math.ceil(share * len(found)) - 1)] if found else 0.0
 
@@ -155,28 +160,40 @@ def _is_proxy(one: Round, role: str) -> bool:
     return not role.startswith(OTHERS)
 
 
-def _cpu(parts: list[Part]) -> float:
-    looks = [(one, look) for one, a, b in parts for look in one.system if a < look["t"] <= b]
+def _cpu(rounds: Sequence[Round]) -> float:
+    looks = [(one, look) for one in rounds for look in one.system]
     used = sum(
         share for one, look in looks for role, share in look["cpu"].items() if _is_proxy(one, role)
     )
     return used / len(looks) if looks else 0.0
 
 
-def _memory(parts: list[Part]) -> float:
+def cpu_seconds(rounds: Sequence[Round]) -> dict[str, float]:
+    """CPU seconds of each role in a round, on average; the most first."""
+    found: dict[str, float] = {}
+    for one in rounds:
+        before = 0.0
+        for look in one.system:
+            for role, share in look["cpu"].items():
+                found[role] = found.get(role, 0.0) + share * (look["t"] - before)
+            before = look["t"]
+    each = {role: used / len(rounds) for role, used in found.items()}
+    return dict(sorted(each.items(), key=lambda item: -item[1]))
+
+
+def _memory(rounds: Sequence[Round]) -> float:
     return max(
         (
             sum(size for role, size in look["memory"].items() if _is_proxy(one, role))
-            for one, a, b in parts
+            for one in rounds
             for look in one.system
-            if a < look["t"] <= b
         ),
         default=0.0,
     )
 
 
-def _measures(rounds: Sequence[Round]) -> list[tuple[str, str, Callable[[list[Part]], float]]]:
-    found: list[tuple[str, str, Callable[[list[Part]], float]]] = [
+def _measures(rounds: Sequence[Round]) -> list[tuple[str, str, Callable[[Sequence[Round]], float]]]:
+    found: list[tuple[str, str, Callable[[Sequence[Round]], float]]] = [
         ("all requests, median", "ms", _percentile("", 0.5)),
         ("all requests, p99", "ms", _percentile("", 0.99)),
     ]
@@ -202,11 +219,10 @@ def figures(result: Result, scenario: str) -> dict[str, dict[str, Figure]]:
     }
     raw: dict[str, dict[str, tuple[str, float, list[float]]]] = {}
     for name, rounds in everyone.items():
-        whole: list[Part] = [(one, -math.inf, math.inf) for one in rounds]
         for what, unit, measure in _measures(rounds):
-            value = measure(whole)
+            value = measure(rounds)
             if value > 0:
-                logs = [math.log(one) for part in _samples(rounds) if (one := measure([part])) > 0]
+                logs = [math.log(one) for each in rounds if (one := measure([each])) > 0]
                 raw.setdefault(name, {})[what] = (unit, value, logs)
     scatter = _pooled(raw)
     return {
@@ -216,16 +232,6 @@ def figures(result: Result, scenario: str) -> dict[str, dict[str, Figure]]:
         }
         for name, found in raw.items()
     }
-
-
-def _samples(rounds: Sequence[Round]) -> list[Part]:
-    if len(rounds) > 1:
-        return [(one, -math.inf, math.inf) for one in rounds]
-    if rounds[0].scenario in PHASED:
-        return []  # its parts have nothing in common
-    end = max(line["t"] for line in rounds[0].seconds)
-    cuts = [end * number / BLOCKS for number in range(BLOCKS + 1)]
-    return [(rounds[0], a, b) for a, b in itertools.pairwise(cuts)]
 
 
 def _pooled(

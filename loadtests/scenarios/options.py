@@ -29,7 +29,7 @@ LOCAL = ("chp", "junction-1", "junction-2", "junction-3", "junction-inprocess", 
 REMOTE = "deployment"
 #: what a run may ask for at most: users at once, requests and changes a second, seconds, rounds
 MOST = {"users": 5000, "rate": 5000.0, "changes": 100.0, "seconds": 3600.0, "rounds": 20,
-        "routes": 50_000, "workers": 50, "students": 2000}  # fmt: skip
+        "routes": 50_000, "workers": 50, "students": 2000, "repeats": 100, "alone": 60}  # fmt: skip
 
 
 #: real servers that are started here at most: each is some 100 MB
@@ -70,13 +70,8 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="junction-loadtest", description="Load tests of JupyterHub's proxies.",
-        epilog="In a checkout: make loadtest [HUB=URL TOKEN=…] [ARGS=…]",
-    )  # fmt: skip
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="load something, and report what came of it")
+def _arguments(run: argparse.ArgumentParser) -> None:
+    """What a run is told."""
     run.add_argument("scenario", nargs="*", help=f"of {', '.join(SCENARIOS)} (all)")
     run.add_argument("--hub", default="", help="URL of a running JupyterHub (start one here)")
     run.add_argument(
@@ -100,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--real", type=int, help="students with a real JupyterLab server (1)")
     run.add_argument("--password", default="", help="signs students in by the login form")
+    run.add_argument(
+        "--alone", type=float, default=3.0,
+        help="seconds in which the generator shows what it reaches without a proxy (3; 0: none)",
+    )  # fmt: skip
     run.add_argument("--profile", action="store_true", help="collect profiles, in one more round")
     run.add_argument("--workers", type=int, default=0, help="Locust workers to wait for (0)")
     run.add_argument(
@@ -108,6 +107,19 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--print", action="store_true", help="also print report.md and results.json")
     run.add_argument("--out", default="", help="folder of the report (build/loadtest)")
     run.add_argument("--keep", default="", help="name of a report to keep in loadtests/reports")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="junction-loadtest", description="Load tests of JupyterHub's proxies.",
+        epilog="In a checkout: make loadtest [HUB=URL TOKEN=…] [ARGS=…]",
+    )  # fmt: skip
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="load something, and report what came of it")
+    equal = commands.add_parser("equal", help="the same run again and again: are they told apart?")
+    for each in (run, equal):
+        _arguments(each)
+    equal.add_argument("--repeats", type=int, default=10, help="comparisons (10)")
     compare = commands.add_parser("compare", help="tell two runs' differences from noise")
     compare.add_argument("before", help="results.json of the one run")
     compare.add_argument("after", help="results.json of the other")
@@ -115,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The command line as it is: for ``run``, :func:`chosen` makes options of it."""
+    """The command line as it is: for ``run`` and ``equal``, :func:`chosen` makes options of it."""
     return _parser().parse_args(words)
 
 
@@ -172,10 +184,18 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
         refuse(f"--during {given.during}: there is none of that name, only {', '.join(DURING)}")
     if not 0 < given.at < 1:
         refuse(f"--at {given.at:g}: a share of the time, between 0 and 1")
+    if not 0 <= given.alone <= MOST["alone"]:
+        refuse(f"--alone {given.alone:g}: from 0 to {MOST['alone']:g}")
     if not 0 <= given.workers <= MOST["workers"]:
         refuse(f"--workers {given.workers}: from 0 to {MOST['workers']:g}")
+    if not 0 < getattr(given, "repeats", 1) <= MOST["repeats"]:
+        refuse(f"--repeats {given.repeats}: from 1 to {MOST['repeats']:g}")
     if given.keep and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", given.keep):
         refuse(f"--keep {given.keep!r} is no name: letters, digits, and . _ - between them")
+    if given.command == "equal" and int(number("rounds", 2, 1)) < 2:
+        refuse("--rounds 1: equal needs 2 or more, as one round has no interval")
+    if given.keep and given.command == "equal":
+        refuse(f"--keep {given.keep}: equal writes many runs, all of them to --out")
     if not local and given.only:
         refuse("--only chooses what is started here: not with --hub")
     real = 1 if given.real is None else given.real
@@ -196,7 +216,7 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
             "at": given.at,
             "students": int(number("students", 30, 10)),
             "real": real, "sockets": True, "workers": given.workers, "listen": given.listen,
-            "prefix": "", "password": given.password, "may_fail": local,
+            "alone": given.alone, "prefix": "", "password": given.password, "may_fail": local,
         },
         hub=hub, token=given.token, yes=given.yes, profile=given.profile,
         keep=given.keep, out=given.out,

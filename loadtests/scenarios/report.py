@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .flames import flame_graph
-from .metrics import Figure, failures, figures
+from .metrics import Figure, cpu_seconds, failures, figures
 from .plots import plots
 from .results import Result
 from .stage import Scenario
@@ -20,6 +20,8 @@ __all__ = ["generator_note", "markdown", "page", "write_report"]
 
 #: share of a core, and of what it reaches without a proxy, from which the generator is in the way
 BUSY, NEAR = 0.8, 0.5
+#: processes whose CPU time is told, at most
+PROCESSES = 15
 
 _SHOWN = (
     "users", "rate", "seconds", "changes", "routes", "students", "real", "fault", "during",
@@ -85,6 +87,28 @@ def _figures(result: Result, scenario: str) -> Table:
     return ["", *names], rows
 
 
+def _costs(result: Result, scenario: str) -> Table:
+    """CPU seconds of each process, those that used most first."""
+    found = {
+        name: cpu_seconds(rounds)
+        for name in result.contestants()
+        if (rounds := result.of(scenario, name)) and any(one.system for one in rounds)
+    }
+    most = {
+        role: max(one.get(role, 0.0) for one in found.values())
+        for each in found.values()
+        for role in each
+    }
+    roles = sorted(most, key=lambda role: -most[role])[:PROCESSES]
+    rows = [[role, *(_seconds(one.get(role)) for one in found.values())] for role in roles]
+    rows.append(["all processes", *(_seconds(sum(one.values())) for one in found.values())])
+    return ["CPU seconds", *found], rows
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
 def _notes(result: Result, scenario: str) -> list[str]:
     """What was skipped, failed, left behind or killed, each once."""
     found: dict[str, None] = {}
@@ -124,7 +148,6 @@ def markdown(result: Result, scenarios: dict[str, Scenario]) -> str:
     lines = [f"# Load test of {result.date[:10]}", "", f"> {_CAUTION}", "", generator_note(result)]
     for name in result.scenarios():
         one = scenarios[name]
-        head, rows = _figures(result, name)
         lines += [
             "",
             f"## {name.capitalize()}",
@@ -134,11 +157,12 @@ def markdown(result: Result, scenarios: dict[str, Scenario]) -> str:
             f"**How.** {one.HOW}",
             "",
         ]
-        if len(head) > 1:
-            lines += [
-                f"| {' | '.join(head)} |", f"|{'---|' * len(head)}",
-                *(f"| {' | '.join(row)} |" for row in rows), "",
-            ]  # fmt: skip
+        for head, rows in (_figures(result, name), _costs(result, name)):
+            if len(head) > 1:
+                lines += [
+                    f"| {' | '.join(head)} |", f"|{'---|' * len(head)}",
+                    *(f"| {' | '.join(row)} |" for row in rows), "",
+                ]  # fmt: skip
         lines += [f"- {note}" for note in _notes(result, name)]
     lines += ["", "## With what", "", "| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in _facts(result)]
@@ -181,13 +205,13 @@ def page(result: Result, scenarios: dict[str, Scenario]) -> str:
     ]
     for name in result.scenarios():
         one = scenarios[name]
-        head, rows = _figures(result, name)
         parts.append(f"<h2>{html.escape(name.capitalize())}</h2>")
         parts.append(
             f"<p><b>Why.</b> {html.escape(one.WHY)}</p><p><b>How.</b> {_plain(one.HOW)}</p>"
         )
-        if len(head) > 1:
-            parts.append(_table(head, rows))
+        for head, rows in (_figures(result, name), _costs(result, name)):
+            if len(head) > 1:
+                parts.append(_table(head, rows))
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in _notes(result, name))
         parts.append(f"<ul>{notes}</ul>")
         for title, image in plots(result, name):

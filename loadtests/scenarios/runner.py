@@ -39,8 +39,6 @@ SCENARIOS: dict[str, Scenario] = {one.NAME: cast(Scenario, one) for one in _MODU
 GRACE = 60.0
 #: seconds that the generator gets to start
 START = 60.0
-#: seconds of the generator's run as fast as it can
-NULL_SECONDS = 3.0
 
 Opener = Callable[[str, str, Path], AbstractAsyncContextManager[Stage]]
 
@@ -115,9 +113,10 @@ async def run(options: Options, result: Result, open_stage: Opener) -> None:
     rounds = options.rounds + bool(options.profile)
     total = len(options.scenarios) * len(names) * rounds
     with tempfile.TemporaryDirectory(prefix="junction-loadtest-") as root, Bar(total + 1) as bar:
-        bar.now("the generator alone")
-        result.null = await null_run(options, Path(root))
-        bar.say(f"generator alone: {result.null['said']}")
+        if options.settings["alone"]:
+            bar.now("the generator alone")
+            result.null = await null_run(options, Path(root))
+            bar.say(f"generator alone: {result.null['said']}")
         bar.step()
         for scenario in options.scenarios:
             for number in range(1, rounds + 1):
@@ -162,7 +161,7 @@ async def null_run(options: Options, root: Path) -> dict[str, Any]:
     folder = root / "null"
     folder.mkdir()
     one = Round("latency", NULL, 0)
-    lasts = min(NULL_SECONDS, options.settings["seconds"])
+    lasts = options.settings["alone"]
     async with stand_in(folder) as behind:
         people = [{"path": "/user/n0/"}]
         stage = Stage([behind.url], people, pids=lambda: {"stand-in": behind.pid})

@@ -25,6 +25,7 @@ from typing import Any
 # first: it replaces the standard library's sockets
 import gevent
 import gevent.event
+import locust.runners
 from gevent.fileobject import FileObject
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
@@ -37,6 +38,8 @@ __all__: list[str] = []
 WORKERS = 300.0
 #: seconds that users get to end what they are at
 GRACE = 5.0
+#: seconds between two reports of a worker, as between two lines
+REPORTS = 1.0
 #: Locust's own port between master and workers
 PORT = 5557
 
@@ -64,14 +67,18 @@ class Stopped(Exception):
 
 
 def _await_end(setup: dict[str, Any], recorder: Recorder, runner: Any, commands: Any) -> None:
-    """A line a second, until the time is up, stdin ends or says stop, or all users have left."""
+    """A line a second, until the time is up, stdin ends or says stop, or all users have left.
+
+    With workers there is a last line, of what they did until they were told to quit.
+    """
     begun = time.monotonic()
     ends = begun + float(setup["seconds"])
     arrive = int(setup["count"]) / float(setup.get("arrive", 100))
     all_here = begun + arrive + GRACE if setup.get("once") else math.inf
     used, at = _used(), time.monotonic()
-    while time.monotonic() < ends and not commands.ready():
-        commands.join(timeout=max(0.0, min(1.0, ends - time.monotonic())))
+
+    def line() -> None:
+        nonlocal used, at
         now, now_used = time.monotonic(), _used()
         share = (now_used - used) / max(now - at, 1e-6)
         workers = [one.cpu_usage / 100 for one in getattr(runner, "clients", {}).values()]
@@ -80,8 +87,15 @@ def _await_end(setup: dict[str, Any], recorder: Recorder, runner: Any, commands:
             "cpu": max([share, *workers]),
         })  # fmt: skip
         used, at = now_used, now
-        if now > all_here and runner.user_count == 0:
-            return  # all have come, and gone
+
+    while time.monotonic() < ends and not commands.ready():
+        commands.join(timeout=max(0.0, min(1.0, ends - time.monotonic())))
+        line()
+        if at > all_here and runner.user_count == 0:
+            break  # all have come, and gone
+    if isinstance(runner, MasterRunner):
+        runner.quit()  # each worker reports once more
+        line()
 
 
 def generate(setup: dict[str, Any], stdin: Any) -> None:
@@ -139,6 +153,7 @@ def _master(
 
 def work(master: str) -> None:
     """One worker: told its setup by the master, it ends with it."""
+    locust.runners.WORKER_REPORT_INTERVAL = REPORTS
     host, _, port = master.partition(":")
     environment = Environment(user_classes=[], catch_exceptions=False, stop_timeout=GRACE)
     runner: WorkerRunner = environment.create_worker_runner(host, int(port or PORT))
