@@ -81,9 +81,7 @@ def test_no_keeper_takes_an_etcd_with_it_but_by_a_signal() -> None:
         assert member[probe]["httpGet"]["port"] == "metrics", "keep may fail in all pods at once"
     assert pod["shareProcessNamespace"] is True
     keep = at(pod, "containers/name=keep")
-    assert keep["securityContext"] == member["securityContext"], (
-        "it may end what runs as it"
-    )
+    assert keep["securityContext"] == member["securityContext"], "it may end what runs as it"
 
 
 @pytest.mark.parametrize("volumes", [True, False])
@@ -186,6 +184,11 @@ def speaking(tmp_path: Path) -> Path:
     ("given", "said", "unsaid"),
     [
         ({}, [f"{FULL}-etcd-hub-access", f"helm test {RELEASE}", "port 80"], ["spare", "z2jh"]),
+        (
+            nested("etcd.persistence.whenDeleted", "Retain"),
+            [f"leaves the claims data-{FULL}-etcd-N and the Secret {FULL}-etcd-auth"],
+            [],
+        ),
         (EXISTING, ["hub-password of Secret my-auth", "tls.key of Secret my-client"], []),
         (GROUPS["z2jh"], ["proxy-public", "proxy.chp.pdb.enabled"], ["port 80"]),
         ({"replica": {"replicas": 1}, "etcd": {"replicas": 1}}, ["replica.replicas", "spare"], []),

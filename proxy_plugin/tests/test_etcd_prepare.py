@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from harness.certificates import make_expired
 from harness.etcd_cluster import USERS
 from harness.etcd_pods import Pods
 from harness.waiting import until
@@ -321,4 +322,13 @@ async def test_a_wrong_ca_says_which_file(tmp_path: Path) -> None:
         (pods.tls / "ca.crt").write_text("nothing")
         pods.create()
         await until(lambda: str(pods.tls / "ca.crt") in pods.log(0), "the file is named")
+        assert "Traceback" not in pods.log(0)
+
+
+async def test_an_expired_certificate_says_which_file(tmp_path: Path) -> None:
+    async with Pods(tmp_path / "etcd", 1) as pods:
+        make_expired(pods.tls)
+        pods.create()
+        line = f"the certificate for etcd {pods.tls / 'tls.crt'} expired on"
+        await until(lambda: line in pods.log(0), "the file is named")
         assert "Traceback" not in pods.log(0)

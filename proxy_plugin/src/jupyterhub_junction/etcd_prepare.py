@@ -32,7 +32,7 @@ from .membership import (
     decide,
     why_not_found,
 )
-from .store import StoreError
+from .store import StoreError, StoreRefused
 
 __all__ = ["Preparation", "PrepareFailed"]
 
@@ -92,6 +92,8 @@ class Preparation:
         """
         self.options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.access.tls.context()  # its errors are not to be waited for
+        if self.access.tls.trouble:  # nor is this: no member would talk to it
+            raise StoreRefused(self.access.tls.trouble)
         async with announce(
             self.me,
             self.options.listen_host,
