@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from kubernetes import client
 
 from .kube import Kube
 
@@ -57,11 +58,11 @@ def expired(kube: Kube, ca: str, like: str, name: str) -> None:
             serialization.NoEncryption(),
         ),
     }
-    body = {
-        "metadata": {"name": name},
-        "type": "kubernetes.io/tls",
-        "data": {file: base64.b64encode(text).decode() for file, text in data.items()},
-    }
+    body = client.V1Secret(
+        metadata=client.V1ObjectMeta(name=name),
+        type="kubernetes.io/tls",
+        data={file: base64.b64encode(text).decode() for file, text in data.items()},
+    )
     kube.core.create_namespaced_secret(kube.namespace, body)
 
 

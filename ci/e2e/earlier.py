@@ -13,7 +13,7 @@ from .site import CHART, ROOT
 
 __all__ = ["earlier_chart"]
 
-#: until there is a release: a commit whose chart made another etcd pod, and no network rule for 2382
+#: until there is a release: a commit whose chart made other pods of etcd than this one's
 COMMIT = "fa83a3a"
 
 
@@ -28,16 +28,17 @@ def earlier_chart(folder: Path) -> tuple[Path, str]:
     for name in (tag.decode().strip(), COMMIT):
         archive = _git("archive", name, "chart/junction") if name else b""
         if archive:
-            tarfile.open(fileobj=io.BytesIO(archive)).extractall(folder, filter="data")
+            with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+                files.extractall(folder, filter="data")
             return folder / "chart" / "junction", f"the chart of {name}"
     chart = folder / "junction"
-    packed = subprocess.run(
+    subprocess.run(
         ["helm", "package", str(CHART), "--version=0.0.9", "--app-version=0.0.9",
          f"--destination={folder}"],
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip
-    assert packed.returncode == 0
-    tarfile.open(folder / "junction-0.0.9.tgz").extractall(folder, filter="data")
+    with tarfile.open(folder / "junction-0.0.9.tgz") as files:
+        files.extractall(folder, filter="data")
     values = yaml.safe_load((CHART / "Chart.yaml").read_text())
     text = (chart / "values.yaml").read_text()
     # its own images are nowhere

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -107,13 +107,13 @@ class Site:
         """The hub behind the proxy."""
         return Hub(self.url, TOKEN)
 
-    def install(self) -> None:
+    def install(self, users: Sequence[str] = USERS) -> None:
         """Install both, and run the users' servers."""
         # no replica is ready before a hub has written a table, so neither can wait for the other
         self.kube.helm("install", FULL, str(CHART), values=self.values, wait=0)
         self.kube.helm("install", "hub", str(HUB_CHART), values=self.hub_values)
         self._until_served()
-        for user in USERS:
+        for user in users:
             self.hub.start_server(user)
 
     def _until_served(self) -> None:
@@ -139,9 +139,10 @@ class Site:
     def install_again(self, chart: Path, values: Mapping[str, Any] | None = None) -> None:
         """Install Junction anew under the hub and the servers that run on."""
         self.kube.helm("install", FULL, str(chart), values=self.with_values(values or {}), wait=0)
+        self.kube.ready(MEMBERS, 3, 240)
         # its certificates are new, and the hub has the old ones in its environment
         self.kube.kubectl("rollout", "restart", "deployment/hub")
-        self.kube.kubectl("rollout", "status", "deployment/hub", "--timeout=120s")
+        self.kube.kubectl("rollout", "status", "deployment/hub", "--timeout=180s")
         self._until_served()
 
     def upgrade(self, values: Mapping[str, Any] | None = None, *more: str, wait: int = 300) -> str:
