@@ -19,7 +19,7 @@ from jupyterhub_junction.etcd_keep import Keeper
 from jupyterhub_junction.etcd_passwords import Passwords
 from jupyterhub_junction.etcd_peers import Access
 from jupyterhub_junction.etcd_prepare import Preparation
-from jupyterhub_junction.etcd_process import end_etcd
+from jupyterhub_junction.etcd_process import end_etcd, is_etcd_of
 from jupyterhub_junction.etcd_status import serve_keeper
 from jupyterhub_junction.membership import Node
 
@@ -105,30 +105,34 @@ async def test_what_is_wrong_is_to_be_read_and_to_be_counted(tmp_path: Path) -> 
         await runner.cleanup()
 
 
-def test_only_the_etcd_of_the_file_is_ended(tmp_path: Path) -> None:
+def test_only_an_etcd_of_the_file_is_meant() -> None:
+    # told by words alone: others' etcd runs on this machine too
+    ours = Path("/etc/etcd-config/etcd.yaml")
+    assert is_etcd_of(ours, ["/usr/local/bin/etcd", f"--config-file={ours}"])
+    for words in (
+        ["/usr/local/bin/etcd", "--config-file=/etc/etcd-config/other.yaml"],
+        ["/usr/local/bin/etcd", f"--config-file={ours}.new"],
+        ["/usr/local/bin/etcd"],
+        [f"--config-file={ours}"],
+        ["etcdctl", f"--config-file={ours}"],
+        [""],
+    ):
+        assert not is_etcd_of(ours, words), words
+
+
+def test_the_etcd_of_the_file_is_ended_and_started_by_others(tmp_path: Path) -> None:
+    ours = tmp_path / "etcd.yaml"
     waits = "import sys; print(flush=True); sys.stdin.read()"
-    ours, theirs = tmp_path / "ours.yaml", tmp_path / "theirs.yaml"
-
-    def program(name: str, file: Path) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [name, "-c", waits, f"--config-file={file}"],
-            executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert process.stdout is not None
-        process.stdout.readline()
-        return process
-
-    started = [
-        program("/usr/local/bin/etcd", ours),
-        program("/usr/local/bin/etcd", theirs),
-        program("junction", ours),
-    ]
-    try:
-        assert end_etcd(ours)
-        assert started[0].wait(30) == -signal.SIGTERM
-        assert not end_etcd(tmp_path / "nobody.yaml")
-        assert [one.poll() for one in started[1:]] == [None, None]
-    finally:
-        for one in started:
-            one.kill()
-            one.communicate()
+    with subprocess.Popen(
+        ["/usr/local/bin/etcd", "-c", waits, f"--config-file={ours}"],
+        executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert not end_etcd(tmp_path / "nobody.yaml")
+            assert process.poll() is None
+            assert end_etcd(ours)
+            assert process.wait(30) == -signal.SIGTERM
+        finally:
+            process.kill()
