@@ -134,7 +134,8 @@ class Site:
         there = self.kube.kubectl(
             "get", ",".join(kinds), "-l", ours, "-o", "name", "--ignore-not-found"
         )
-        return sorted(there.split())
+        # kubectl warns of kinds that are on their way out
+        return sorted(line for line in there.splitlines() if line and " " not in line)
 
     def install_again(self, chart: Path, values: Mapping[str, Any] | None = None) -> None:
         """Install Junction anew under the hub and the servers that run on."""
