@@ -1,4 +1,4 @@
-"""As much of a Kubernetes API as ``lookup`` in a chart asks for: Secrets, on loopback."""
+"""As much of a Kubernetes API as ``lookup`` in a chart asks for, on loopback."""
 
 from __future__ import annotations
 
@@ -11,28 +11,46 @@ from pathlib import Path
 
 from rendering import NAMESPACE, Object, parse, template
 
-SECRETS = {"name": "secrets", "kind": "Secret", "namespaced": True, "verbs": ["get"]}
+#: what is looked up, by group, version and kind
+KINDS = {
+    ("api/v1", "Secret"): "secrets",
+    ("apis/apps/v1", "StatefulSet"): "statefulsets",
+    ("apis/apps/v1", "Deployment"): "deployments",
+}
 
 
 class Cluster:
-    """Has the Secrets of the last :meth:`install`, as a release would.
+    """Has what was made by the last :meth:`install`, as a release would.
 
     Attributes:
         secrets: by name.
+        sets: the StatefulSets, by name.
     """
 
     def __init__(self, kubeconfig: Path) -> None:
         self.secrets: dict[str, Object] = {}
+        self.sets: dict[str, Object] = {}
         self.kubeconfig = kubeconfig
 
     def answer(self, path: str) -> Object:
-        if path.partition("?")[0] == "/api/v1":
-            return {"kind": "APIResourceList", "groupVersion": "v1", "resources": [SECRETS]}
+        group = path.partition("?")[0].strip("/")
+        resources = [
+            {"name": plural, "kind": kind, "namespaced": True, "verbs": ["get"]}
+            for (place, kind), plural in KINDS.items()
+            if place == group
+        ]
+        if resources:
+            version = group.partition("/")[2]
+            return {"kind": "APIResourceList", "groupVersion": version, "resources": resources}
         missing = {"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}
         folder, _, name = path.rpartition("/")
-        if folder != f"/api/v1/namespaces/{NAMESPACE}/secrets":
-            return missing
-        return self.secrets.get(name, missing)
+        for folders, there in (
+            (f"/api/v1/namespaces/{NAMESPACE}/secrets", self.secrets),
+            (f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets", self.sets),
+        ):
+            if folder == folders:
+                return there.get(name, missing)
+        return missing
 
     def install(self, values: Object) -> dict[str, Object]:
         """Install or upgrade; returns the objects."""
@@ -43,8 +61,10 @@ class Cluster:
             f"--kubeconfig={self.kubeconfig}",
         )
         objects = parse(text)
-        made = {one["metadata"]["name"]: one for one in objects.values() if one["kind"] == "Secret"}
-        self.secrets = made
+        self.secrets, self.sets = (
+            {one["metadata"]["name"]: one for one in objects.values() if one["kind"] == kind}
+            for kind in ("Secret", "StatefulSet")
+        )
         return objects
 
 

@@ -8,7 +8,7 @@ import pytest
 from options import GROUPS
 from rendering import CHART, FULL, at, merged, nested, render
 
-from jupyterhub_junction import cli
+from jupyterhub_junction import cli, environment
 
 REPLICA, ETCD = f"Deployment/{FULL}-replica", f"StatefulSet/{FULL}-etcd"
 
@@ -54,6 +54,10 @@ def test_check(group: str) -> None:
     assert options.command == "check"
     assert options.replicas.startswith("https://") == (group == "tls")
     assert options.etcd_username == "hub"
+    keepers = environment.endpoints(options.etcd_keepers)
+    wanted = [] if group == "external" else [f"{FULL}-etcd-{n}" for n in range(3)]
+    assert [one.partition(".")[0] for one in keepers] == wanted
+    assert all(one.endswith(f".{FULL}-etcd.ns.svc.cluster.local:2382") for one in keepers)
 
 
 def test_pace_and_lease_have_the_package_s_defaults() -> None:

@@ -74,6 +74,23 @@ def test_etcd_starts_at_once_and_is_updated_one_by_one() -> None:
     assert headless["publishNotReadyAddresses"] is True
 
 
+def test_no_keeper_takes_an_etcd_with_it_but_by_a_signal() -> None:
+    pod = at(render(EXISTING)[ETCD], "spec/template/spec")
+    member = at(pod, "containers/name=etcd")
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert member[probe]["httpGet"]["port"] == "metrics", "keep may fail in all pods at once"
+    assert pod["shareProcessNamespace"] is True
+    keep = at(pod, "containers/name=keep")
+    assert keep["securityContext"] == member["securityContext"], "it may end what runs as it"
+
+
+@pytest.mark.parametrize("volumes", [True, False])
+def test_a_member_that_is_not_ready_is_evicted_if_its_volume_stays(volumes: bool) -> None:
+    objects = render(EXISTING, nested("etcd.persistence.enabled", volumes))
+    budget = objects[f"PodDisruptionBudget/{FULL}-etcd"]["spec"]
+    assert budget.get("unhealthyPodEvictionPolicy") == ("AlwaysAllow" if volumes else None)
+
+
 def test_a_lost_quorum_kills_no_member() -> None:
     member = at(render(EXISTING)[ETCD], "spec/template/spec/containers/name=etcd")
     # /livez reads what the member has itself; /readyz asks for a quorum, and for a vote
@@ -116,7 +133,11 @@ def test_prepare_and_keep_are_told_the_same() -> None:
 def test_the_test_is_a_test_and_runs_nowhere_else() -> None:
     objects = render(EXISTING)
     pod = objects[f"Pod/{FULL}-test"]
-    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    hook = pod["metadata"]["annotations"]
+    assert hook["helm.sh/hook"] == "test"
+    # one that went well is not there when the release is uninstalled; Helm shows what it said
+    assert hook["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+    assert hook["helm.sh/hook-output-log-policy"] == "hook-succeeded,hook-failed"
     assert pod["spec"]["restartPolicy"] == "Never"
     args = pod["spec"]["containers"][0]["args"]
     assert args[0] == "check"
@@ -163,6 +184,11 @@ def speaking(tmp_path: Path) -> Path:
     ("given", "said", "unsaid"),
     [
         ({}, [f"{FULL}-etcd-hub-access", f"helm test {RELEASE}", "port 80"], ["spare", "z2jh"]),
+        (
+            nested("etcd.persistence.whenDeleted", "Retain"),
+            [f"leaves the claims data-{FULL}-etcd-N and the Secret {FULL}-etcd-auth"],
+            [],
+        ),
         (EXISTING, ["hub-password of Secret my-auth", "tls.key of Secret my-client"], []),
         (GROUPS["z2jh"], ["proxy-public", "proxy.chp.pdb.enabled"], ["port 80"]),
         ({"replica": {"replicas": 1}, "etcd": {"replicas": 1}}, ["replica.replicas", "spare"], []),

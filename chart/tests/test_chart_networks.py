@@ -136,6 +136,8 @@ TABLE = [
     ("replica", "test", 8099, True, True),
     ("test", "replica", 8000, True, True),
     ("test", "etcd", 2379, True, True),
+    ("test", "etcd", 2382, True, True),
+    ("hub", "etcd", 2382, False, False),
     ("test", "dns", 53, True, True),
     ("test", "outside", 443, False, False),
     ("stranger", "test", 8099, False, False),
@@ -180,7 +182,7 @@ def test_metrics_and_users_can_be_narrowed() -> None:
     scraper = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "elsewhere"}}}
     narrow = nested("networkPolicy", {"metricsFrom": [scraper], "usersFrom": [scraper]})
     policies, peers, ports = world(GROUPS["base"], narrow)
-    for target, port in (("replica", 8081), ("etcd", 2381), ("replica", 8000)):
+    for target, port in (("replica", 8081), ("etcd", 2381), ("etcd", 2382), ("replica", 8000)):
         assert allowed(policies, peers["elsewhere"], peers[target], port, ports)
         assert not allowed(policies, peers["stranger"], peers[target], port, ports)
     assert allowed(policies, peers["test"], peers["replica"], 8000, ports), "helm test"

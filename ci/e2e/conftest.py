@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import cluster
 import pytest
 
 from e2e import figures
+from e2e.machine import make_cluster
 from e2e.site import Site, new_namespace
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
 def access() -> cluster.Access:
     """The cluster that KUBECONFIG names, or one made here, which ``ci/run_e2e`` takes down."""
-    found = cluster.given()
-    if found.owned:
-        cluster.up()
-        cluster.load(_images())
-        os.environ["KUBECONFIG"] = str(found.kubeconfig)
-    return found
-
-
-def _images() -> list[Path]:
-    """Archives of all images, built where they are not there yet."""
-    done = subprocess.run(
-        [ROOT / "images" / "build"], stdout=subprocess.PIPE, text=True, check=True, timeout=1800
-    )
-    return [Path(line.split()[-1]) for line in done.stdout.splitlines() if line.strip()]
+    return make_cluster()
 
 
 @pytest.fixture(scope="session")

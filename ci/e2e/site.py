@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from .hub_client import Hub
 from .kube import Kube, until
 from .load import Load
 
-__all__ = ["CHART", "MEMBERS", "REPLICAS", "Site", "new_namespace"]
+__all__ = ["CHART", "FULL", "MEMBERS", "REPLICAS", "Site", "new_namespace"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "chart" / "junction"
@@ -107,17 +107,44 @@ class Site:
         """The hub behind the proxy."""
         return Hub(self.url, TOKEN)
 
-    def install(self) -> None:
+    def install(self, users: Sequence[str] = USERS) -> None:
         """Install both, and run the users' servers."""
         # no replica is ready before a hub has written a table, so neither can wait for the other
         self.kube.helm("install", FULL, str(CHART), values=self.values, wait=0)
         self.kube.helm("install", "hub", str(HUB_CHART), values=self.hub_values)
+        self._until_served()
+        for user in users:
+            self.hub.start_server(user)
+
+    def _until_served(self) -> None:
         self.kube.ready(REPLICAS, 2)
         self.kube.ready(MEMBERS, 3)
         self.url = self.kube.node_port(FULL)
         until(self.hub.answers, "the hub through the proxy", 60)
-        for user in USERS:
-            self.hub.start_server(user)
+
+    def uninstall(self) -> None:
+        """Take Junction away, and nothing else; what stays is in :meth:`left`."""
+        self.kube.helm("uninstall", FULL, "--wait", "--timeout=120s")
+
+    def left(self) -> list[str]:
+        """All objects of Junction's release, of whatever kind: ``kind/name``."""
+        words = ["api-resources", "--verbs=list", "--namespaced", "-o", "name"]
+        kinds = [kind for kind in self.kube.kubectl(*words).split() if "events" not in kind]
+        ours = f"app.kubernetes.io/name=junction,app.kubernetes.io/instance={FULL}"
+        there = self.kube.kubectl(
+            "get", ",".join(kinds), "-l", ours, "-o", "name", "--ignore-not-found"
+        )
+        # kubectl warns of kinds that are on their way out
+        return sorted(line for line in there.splitlines() if line and " " not in line)
+
+    def install_again(self, chart: Path, values: Mapping[str, Any] | None = None) -> None:
+        """Install Junction anew under the hub and the servers that run on."""
+        self.kube.helm("install", FULL, str(chart), values=self.with_values(values or {}), wait=0)
+        self.kube.ready(MEMBERS, 3, 240)
+        # its certificates are new, and the hub has the old ones in its environment
+        self.kube.kubectl("rollout", "restart", "deployment/hub")
+        self.kube.kubectl("rollout", "status", "deployment/hub", "--timeout=180s")
+        self._until_served()
 
     def upgrade(self, values: Mapping[str, Any] | None = None, *more: str, wait: int = 300) -> str:
         """``helm upgrade`` with values beside the site's own."""
@@ -146,11 +173,13 @@ class Site:
         return bool(counts) and min(counts) >= routes
 
     def said_of_new(self, before: set[str]) -> str:
-        """Logs and events of replicas that were not there before."""
+        """Logs and events of replicas that were not there before, and of members not ready."""
         said = []
-        for pod in self.kube.pods(REPLICAS):
+        pods = self.kube.pods(REPLICAS)
+        pods += [pod for pod in self.kube.pods(MEMBERS) if not self.kube.is_ready(pod)]
+        for pod in pods:
             if (name := pod.metadata.name) not in before:
-                said.append(self.kube.kubectl("logs", name, check=False))
+                said.append(self.kube.kubectl("logs", name, "--all-containers", check=False))
                 said.append(self.kube.kubectl("describe", "pod", name, check=False))
         return "\n".join(said)
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from e2e.certificates import expired
 from e2e.kube import until
-from e2e.site import REPLICAS, Site, new_namespace
+from e2e.site import FULL, MEMBERS, REPLICAS, Site, new_namespace
 
 
-def refused(site: Site, values: dict[str, Any], said: str) -> None:
-    """An upgrade that cannot work: helm fails, the new pod says why, the old replicas serve on."""
+def refused(site: Site, values: dict[str, Any], *said: str) -> None:
+    """An upgrade that cannot work: helm fails, the new pods say why, the old replicas serve on."""
+    members = {pod.metadata.name: pod.metadata.uid for pod in site.kube.ready(MEMBERS, 3)}
     before = {pod.metadata.name for pod in site.kube.ready(REPLICAS, 2)}
     with site.load() as load:
         answer = site.kube.helm(
@@ -20,7 +22,8 @@ def refused(site: Site, values: dict[str, Any], said: str) -> None:
         )  # fmt: skip
         try:
             assert "Error:" in answer, answer
-            until(lambda: said in site.said_of_new(before), f"a pod that says {said!r}", 60)
+            for line in said:
+                until(lambda: line in site.said_of_new(before), f"a pod that says {line!r}", 60)  # noqa: B023
             load.more(200)
             still = {
                 pod.metadata.name for pod in site.kube.pods(REPLICAS) if site.kube.is_ready(pod)
@@ -29,6 +32,8 @@ def refused(site: Site, values: dict[str, Any], said: str) -> None:
         finally:
             site.kube.helm("rollback", "junction", "--wait", "--timeout=180s")
             site.kube.ready(REPLICAS, 2, 120)
+            after = {pod.metadata.name: pod.metadata.uid for pod in site.kube.ready(MEMBERS, 3)}
+    assert len(members.items() & after.items()) >= 2, "a quorum that works was taken down"
     assert not load.counted.failed, load.counted
 
 
@@ -56,6 +61,24 @@ def test_an_upgrade_that_cannot_work_takes_nothing_down(
     site: Site, values: dict[str, Any], said: str
 ) -> None:
     refused(site, values, said)
+
+
+def test_certificates_that_expired_take_nothing_down(site: Site) -> None:
+    for which in ("server", "client"):
+        expired(site.kube, f"{FULL}-etcd-ca", f"{FULL}-etcd-{which}-tls", f"old-{which}")
+    values = {
+        "certificates": {
+            "source": "existing",
+            "existing": {"serverSecret": "old-server", "clientSecret": "old-client"},
+        }
+    }
+    line = "the certificate for etcd {} expired on"
+    refused(
+        site,
+        values,
+        line.format("/etc/junction/etcd/tls.crt"),
+        line.format("/etc/etcd/tls/tls.crt"),
+    )
 
 
 def test_a_namespace_without_volumes_is_told_by_name(site: Site) -> None:

@@ -17,7 +17,7 @@ def no_request_failed(counted: Counted) -> None:
 
 
 def test_helm_test_adds_fetches_and_deletes_a_route(site: Site) -> None:
-    said = site.kube.helm("test", FULL, "--logs", wait=120)
+    said = site.kube.helm("test", FULL, wait=120)
     assert said.count("added, served, deleted, gone") == 2, said
 
 

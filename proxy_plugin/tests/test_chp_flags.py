@@ -139,6 +139,9 @@ def test_without_an_etcd_it_says_so(
     said = capsys.readouterr().err
     assert "the environment has no JUNCTION_ETCD" in said
     assert len(said.splitlines()) == 1
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert chp_command.main([*Z2JH, "--port=0"]) == REFUSED
+    assert "has it from the Secret <release>-etcd-access" in capsys.readouterr().err
 
 
 def test_times_of_the_environment_come_first() -> None:

@@ -27,6 +27,7 @@ async def junction_check(world: World, pods: Pods, replica: Replica) -> tuple[in
         "--etcd-username=hub", f"--etcd-password-file={pods.directory}/hub-password",
         f"--replicas=localhost:{replica.port}", f"--url={world.replicas[1].url}",
         "--serve=127.0.0.1:0",
+        "--etcd-keepers=" + ",".join(f"127.0.0.1:{port}" for port in pods.status[: pods.size]),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     said, _ = await process.communicate()
@@ -42,6 +43,7 @@ async def test_hub_and_replicas_recover_when_all_of_etcd_was_lost(tmp_path: Path
             code, said = await junction_check(world, pods, world.replicas[0])
             assert code == 0, said
             assert said.count("added, served, deleted, gone") == 2, said
+            assert said.count(": well") == 3, said
 
             async with Load(world, *world.replicas):
                 for number in range(3):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from harness.certificates import make_expired
 from harness.etcd_cluster import USERS
 from harness.etcd_pods import Pods
 from harness.waiting import until
@@ -184,6 +185,17 @@ async def test_a_lost_disk_waits_for_the_others_data(pods: Pods) -> None:
     assert await keys(pods, 0) == {"routes/a"}
 
 
+async def test_what_is_left_of_a_lost_cluster_joins_the_next_one(pods: Pods) -> None:
+    before = await pods.cluster_id()
+    for number in (1, 2):
+        await pods.delete(number, disk=True)
+    pods.create(1, 2)  # and etcd-0 runs all along, without a quorum and with nobody to restart it
+    await pods.until_whole()
+    assert await pods.cluster_id() not in (0, before)
+    assert "etcd is of another cluster, and has to start without its old data" in pods.log(0)
+    assert "founding a new cluster" in pods.log(1)
+
+
 async def test_members_are_added_and_taken_away(tmp_path: Path) -> None:
     async with Pods(tmp_path / "etcd", 1) as pods:
         pods.create()
@@ -198,12 +210,16 @@ async def test_members_are_added_and_taken_away(tmp_path: Path) -> None:
         await pods.delete(0)
         pods.create(0)
         await pods.until_whole()
-        # a StatefulSet takes the last ones away at once, before anything can be asked of them
+        # a StatefulSet takes the last ones away whenever it likes, before anything can be asked of
+        # them: here while the first one starts again, and is a quorum with them
         pods.size = 1
-        for number in range(3):
-            await pods.delete(number, disk=number > 0)
+        await pods.delete(0)
         pods.create(0)
+        await pods.until_whole_of(3)
+        for number in (1, 2):
+            await pods.delete(number, disk=True)
         await pods.until_whole()
+        assert "etcd is left alone, and goes on as the only one" in pods.log(0)
         assert await keys(pods, 0) == {"routes/a"}
         await write(pods, "routes/b")
 
@@ -306,4 +322,13 @@ async def test_a_wrong_ca_says_which_file(tmp_path: Path) -> None:
         (pods.tls / "ca.crt").write_text("nothing")
         pods.create()
         await until(lambda: str(pods.tls / "ca.crt") in pods.log(0), "the file is named")
+        assert "Traceback" not in pods.log(0)
+
+
+async def test_an_expired_certificate_says_which_file(tmp_path: Path) -> None:
+    async with Pods(tmp_path / "etcd", 1) as pods:
+        make_expired(pods.tls)
+        pods.create()
+        line = f"the certificate for etcd {pods.tls / 'tls.crt'} expired on"
+        await until(lambda: line in pods.log(0), "the file is named")
         assert "Traceback" not in pods.log(0)

@@ -21,6 +21,8 @@ from jupyterhub_junction.membership import (
     Start,
     Wait,
     decide,
+    is_left_alone,
+    why_not_found,
 )
 
 LONG = 1000.0
@@ -130,6 +132,34 @@ def test_of_two_clusters_the_own_one_else_the_larger_one() -> None:
     plan = decide(NODES[0], None, peers, 0)
     assert isinstance(plan, Rejoin)
     assert plan.via.cluster_id == 9
+
+
+def test_no_member_founds_beside_a_cluster_that_it_does_not_plan() -> None:
+    assert not why_not_found([Absent(NODES[1]), Absent(NODES[2])], 0)
+    assert not why_not_found([Preparing(NODES[1], False)], 0)  # it may wait for this one to found
+    for peer in (
+        led(1, *ALL),
+        leaderless(1, *ALL),
+        Preparing(NODES[1], True),
+        Silent(NODES[1], "no answer"),
+    ):
+        said = why_not_found([Absent(NODES[2]), peer], 0)
+        assert said.startswith("waiting for members")
+        assert "etcd-1" in said
+        # what leads nobody may be there for ever
+        assert bool(why_not_found([peer], LONG)) is (peer == led(1, *ALL))
+
+
+def test_only_the_last_one_goes_on_alone_and_only_after_a_while() -> None:
+    me, mine = NODES[0], leaderless(0, *ALL)
+    gone = {member(1): 20.0, member(2): 15.0}
+    assert is_left_alone(me, [me], mine, gone, 15.0)
+    assert not is_left_alone(me, NODES[:3], mine, gone, 15.0)
+    assert not is_left_alone(me, [me], led(0, *ALL), gone, 15.0)
+    assert not is_left_alone(me, [me], Absent(me), gone, 15.0)
+    assert not is_left_alone(me, [me], mine, gone | {member(2): 14.0}, 15.0)
+    assert not is_left_alone(me, [me], mine, {}, 15.0)  # it elects itself
+    assert not is_left_alone(me, [me], mine, {member(1): 0.0}, 0.0)  # just now, or not at all
 
 
 # --- all at once: members that lose disks, stop, and start in any order ------------------------

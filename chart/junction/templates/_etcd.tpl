@@ -18,6 +18,16 @@
 {{- end }}
 {{- end }}
 
+{{/* Where each member's keeper says how it is. */}}
+{{- define "junction.etcd.keepers" -}}
+{{- $full := include "junction.fullname" . -}}
+{{- $keepers := list -}}
+{{- range $i := until (int .Values.etcd.replicas) -}}
+{{- $keepers = append $keepers (printf "%s-etcd-%d.%s-etcd.%s:2382" $full $i $full (include "junction.etcd.domain" $)) -}}
+{{- end -}}
+{{ join "," $keepers }}
+{{- end }}
+
 {{- define "junction.etcd.prefix" -}}
 {{- if .Values.etcd.enabled }}/junction/{{ else }}{{ .Values.etcd.external.prefix }}{{ end }}
 {{- end }}

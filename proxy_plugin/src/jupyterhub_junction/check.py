@@ -1,4 +1,7 @@
-"""``junction check``: one route is added, fetched through every replica, and deleted again."""
+"""``junction check``: one route is added, fetched through every replica, and deleted again.
+
+And etcd lets nobody in without a password, and what looks after its members finds nothing wrong.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from aiohttp import web
 
 from .keys import REPLICAS, TABLE
 from .routes import Route
-from .store import Store, StoreError
+from .store import Store, StoreError, StoreRefused
 from .writer import NotLive, TableWriter
 
 __all__ = ["CheckFailed", "check"]
@@ -33,6 +36,8 @@ async def check(
     replicas: str,
     urls: Sequence[str] = (),
     serve: str,
+    anonymous: Store | None = None,
+    keepers: Sequence[str] = (),
     log: logging.Logger,
 ) -> list[str]:
     """Check a whole Junction from the outside; returns a line for each replica.
@@ -42,6 +47,8 @@ async def check(
         replicas: ``HOST:PORT`` or a URL of all replicas; every address of the host is tried.
         urls: further base URLs, such as the users' own.
         serve: ``HOST:PORT`` where this process is reached from the replicas.
+        anonymous: the same etcd without a sign-in, which must not get in; None: it may.
+        keepers: ``HOST:PORT`` of the status of each etcd member's keeper.
 
     Raises:
         CheckFailed: something is wrong.
@@ -56,11 +63,16 @@ async def check(
         )
     if not any(item.key.startswith(REPLICAS) for item in snapshot.items):
         raise CheckFailed("no replica is registered in etcd: see the replicas' logs")
+    if anonymous is not None:
+        await _is_refused(anonymous)
     bases = [*await _addresses(replicas), *(url.rstrip("/") for url in urls)]
 
     token = secrets.token_hex(16)
     path = f"/junction-check-{secrets.token_hex(8)}/"
     async with _Target(serve, token) as target, _session() as session:
+        unwell = await asyncio.gather(*(_until_well(session, at) for at in keepers))
+        if any(unwell):
+            raise CheckFailed("; ".join(filter(None, unwell)))
         writer = TableWriter(store, log)
         try:
             await writer.put(Route(path, target, {}))
@@ -76,7 +88,40 @@ async def check(
     wrong = [f"{base}: {why}" for base, why in (served | gone).items() if why]
     if wrong:
         raise CheckFailed("; ".join(wrong))
-    return [f"{base}: added, served, deleted, gone" for base in bases]
+    return [
+        *(f"{base}: added, served, deleted, gone" for base in bases),
+        *(f"etcd's member at {at}: well" for at in keepers),
+    ]
+
+
+async def _is_refused(anonymous: Store) -> None:
+    try:
+        await anonymous.read(TABLE)
+    except StoreRefused:
+        return
+    except StoreError as error:
+        raise CheckFailed(str(error)) from None
+    raise CheckFailed(
+        "etcd asks for no password: its authentication is off, and whoever reaches it can write"
+        " routes: see the log of the container keep, or run `etcdctl auth enable`"
+    )
+
+
+async def _until_well(session: aiohttp.ClientSession, at: str) -> str:
+    """What a member's keeper says is wrong; empty if nothing is, within some patience."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + _PATIENCE
+    while True:
+        try:
+            async with session.get(f"http://{at}/readyz") as response:
+                if response.status == 200:
+                    return ""
+                why = (await response.content.read(1000)).decode(errors="replace").strip()
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            why = f"does not answer ({' '.join(str(error).split()) or type(error).__name__})"
+        if clock() > deadline:
+            return f"etcd's member at {at}: {why}"
+        await asyncio.sleep(0.5)
 
 
 async def _addresses(replicas: str) -> list[str]:
@@ -86,7 +131,7 @@ async def _addresses(replicas: str) -> list[str]:
     except ValueError:
         port = None
     if not parts.hostname or port is None:
-        raise CheckFailed(f"--replicas {replicas} is no address: write HOST:PORT")
+        raise CheckFailed(f"--replicas {replicas} is no address: write HOST:PORT, or [IPV6]:PORT")
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
             parts.hostname, port, type=socket.SOCK_STREAM
@@ -151,12 +196,14 @@ class _Target:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         host, _, port = self._serve.rpartition(":")
+        host = host.strip("[]")
         try:
-            await web.TCPSite(self._runner, host.strip("[]") or None, int(port)).start()
+            await web.TCPSite(self._runner, host or None, int(port)).start()
         except OSError as error:
             await self._runner.cleanup()
             raise CheckFailed(f"--serve {self._serve} cannot be listened at: {error}") from None
-        return f"http://{host}:{self._runner.addresses[0][1]}"
+        shown = f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{self._runner.addresses[0][1]}"
 
     async def __aexit__(self, *_: object) -> None:
         assert self._runner is not None

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked = translate(words, is_set=lambda name: bool(os.environ.get(name)))
         if not os.environ.get(environment.ETCD):
             raise FlagRefused(
-                f"the environment has no {environment.ETCD}: set it to the URLs of etcd's members"
+                f"the environment has no {environment.ETCD}: {environment.mend('agent')}"
             )
         has_key = any(word.startswith("--ssl-key=") for word in asked.arguments)
         if has_key and os.environ.get("CONFIGPROXY_SSL_KEY_PASSPHRASE"):

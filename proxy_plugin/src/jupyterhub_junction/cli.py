@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import re
 import socket
@@ -39,6 +40,14 @@ def _address(text: str) -> str:
     if not re.fullmatch(r"(?:\[[^\]]*\]|[^:]*):[0-9]{1,5}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no address: write HOST:PORT")
     return text
+
+
+def _served_at(text: str) -> str:
+    """As :func:`_address`, and also IPv6 without brackets, which is what $(POD_IP) may be."""
+    host, _, port = text.rpartition(":")
+    with contextlib.suppress(ValueError):
+        return _address(f"[{ipaddress.IPv6Address(host)}]:{port}")
+    return _address(text)
 
 
 def _port(text: str) -> int:
@@ -321,7 +330,7 @@ def _parser() -> argparse.ArgumentParser:
     checker.add_argument(
         "--serve",
         metavar="HOST:PORT",
-        type=_address,
+        type=_served_at,
         required=True,
         help="where the replicas reach this process, which serves what the route leads to",
     )
@@ -331,6 +340,12 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="one more base URL to try, such as the users'; may be given again",
+    )
+    checker.add_argument(
+        "--etcd-keepers",
+        metavar="HOST:PORT,...",
+        default="",
+        help="where `junction etcd keep` has its status, for each member of etcd",
     )
     checker.add_argument(
         "--log-level", default="WARNING", choices=["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -352,7 +367,10 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     check_replica_name(options.name)
     # `junction etcd` works on the members themselves
     if options.command != "etcd" and not options.etcd and not environment.value("etcd"):
-        parser.error("--etcd, or the environment's JUNCTION_ETCD, has to say where etcd is")
+        parser.error(
+            "--etcd, or the environment's JUNCTION_ETCD, has to say where etcd is:"
+            f" {environment.mend('agent')}"
+        )
     if options.command == "replica":
         if bool(options.ssl_cert) != bool(options.ssl_key):
             parser.error("--ssl-cert and --ssl-key go together")

@@ -67,13 +67,13 @@ def _headers(options: argparse.Namespace) -> list[tuple[str, str]]:
     return [(name.strip(), value.strip()) for name, _, value in parts]
 
 
-def make_store(options: argparse.Namespace) -> EtcdStore:
-    """The store of a command's ``--etcd`` options."""
+def make_store(options: argparse.Namespace, *, signed: bool = True) -> EtcdStore:
+    """The store of a command's ``--etcd`` options; without a sign-in unless ``signed``."""
     return EtcdStore(
         _endpoints(options),
         prefix=options.etcd_prefix.rstrip("/") + "/",
-        username=options.etcd_username or None,
-        password=_password(options),
+        username=(signed and options.etcd_username) or None,
+        password=_password(options) if signed else None,
         ca=options.etcd_ca or None,
         cert=options.etcd_cert or None,
         key=options.etcd_key or None,
@@ -92,12 +92,22 @@ def _user_certificate(certificate: str, key: str, saved: Path | None) -> UserCer
 async def run_check_command(options: argparse.Namespace, log: logging.Logger) -> int:
     """Check a whole Junction; returns the exit code."""
     store = make_store(options)
+    # an etcd without users is one by its owner's will
+    nobody = make_store(options, signed=False) if options.etcd_username else None
     try:
         lines = await check(
-            store, replicas=options.replicas, urls=options.url, serve=options.serve, log=log
+            store,
+            replicas=options.replicas,
+            urls=options.url,
+            serve=options.serve,
+            anonymous=nobody,
+            keepers=environment.endpoints(options.etcd_keepers),
+            log=log,
         )
     finally:
         await store.close()
+        if nobody is not None:
+            await nobody.close()
     print("\n".join(lines))
     return 0
 

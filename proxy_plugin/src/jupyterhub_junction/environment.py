@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 
-__all__ = ["ETCD", "endpoints", "scratch_folder", "value"]
+__all__ = ["ETCD", "endpoints", "mend", "scratch_folder", "value"]
 
 #: URLs of etcd's members, with commas between them.
 ETCD = "JUNCTION_ETCD"
@@ -18,6 +18,21 @@ ETCD = "JUNCTION_ETCD"
 def value(name: str, default: str = "") -> str:
     """What the environment says of one setting, such as ``etcd_ca`` for ``JUNCTION_ETCD_CA``."""
     return os.environ.get(f"JUNCTION_{name.upper()}") or default
+
+
+def mend(user: str) -> str:
+    """What to do where ``JUNCTION_ETCD`` is not set.
+
+    Args:
+        user: of etcd, by its name in the chart: ``hub`` or ``agent``.
+    """
+    if "KUBERNETES_SERVICE_HOST" not in os.environ:
+        return "set it to the URLs of etcd's members"
+    secret = {"hub": "etcd-hub-access", "agent": "etcd-access"}[user]
+    return (
+        f"the pod has it from the Secret <release>-{secret}, or junction-{secret}, of the chart"
+        " junction: install that, then start the pod anew, as it reads a Secret at its start"
+    )
 
 
 def endpoints(text: str) -> list[str]:

@@ -9,14 +9,13 @@ import re
 import signal
 from pathlib import Path
 
-from aiohttp import web
-
 from .etcd_config import MemberOptions
 from .etcd_keep import Keeper
 from .etcd_passwords import Passwords
 from .etcd_peers import Access
 from .etcd_prepare import Preparation
-from .membership import Node
+from .etcd_status import serve_keeper
+from .membership import FOUND_WITHOUT_ALL, Node
 
 __all__ = ["add_etcd_command", "run_etcd_command"]
 
@@ -38,6 +37,14 @@ def add_etcd_command(commands: argparse._SubParsersAction[argparse.ArgumentParse
         default=300.0,
         help="after which it gives up, with exit code 1 (%(default)g)",
     )
+    prepare.add_argument(
+        "--found-after",
+        metavar="SECONDS",
+        type=float,
+        default=FOUND_WITHOUT_ALL,
+        help="that missing members get before a majority without data founds a cluster without them"
+        " (%(default)g)",
+    )
     keep = steps.add_parser("keep", help="while it runs: users, space and membership")
     keep.add_argument("--hub-user", default="hub", help="the hub's user (%(default)s)")
     keep.add_argument("--hub-password-file", metavar="FILE", required=True, help="its password")
@@ -48,7 +55,7 @@ def add_etcd_command(commands: argparse._SubParsersAction[argparse.ArgumentParse
         "--status",
         metavar="HOST:PORT",
         default="127.0.0.1:0",
-        help="where /healthz, /readyz and /etcd answer (%(default)s: any free port)",
+        help="where /healthz, /readyz and /metrics answer (%(default)s: any free port)",
     )
     keep.add_argument(
         "--interval",
@@ -62,8 +69,8 @@ def add_etcd_command(commands: argparse._SubParsersAction[argparse.ArgumentParse
         metavar="SECONDS",
         type=float,
         default=15.0,
-        help="until a member that does not start is looked into; ten times that until one that was"
-        " taken away is removed (%(default)g)",
+        help="until a member that does not start, or was left alone, is looked into; ten times that"
+        " until one that was taken away is removed (%(default)g)",
     )
     for parser in (prepare, keep):
         _member_arguments(parser)
@@ -170,6 +177,7 @@ def _preparation(options: argparse.Namespace, access: Access, log: logging.Logge
         gone=gone,
         token=options.cluster_token,
         deadline=getattr(options, "deadline", 0.0),
+        found_after=getattr(options, "found_after", FOUND_WITHOUT_ALL),
         log=log,
     )
 
@@ -203,7 +211,7 @@ async def run_etcd_command(options: argparse.Namespace, log: logging.Logger) -> 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
-    runner = await _serve_status(keeper, options.status)
+    runner = await serve_keeper(keeper, options.status)
     try:
         await task
     except asyncio.CancelledError:
@@ -212,31 +220,3 @@ async def run_etcd_command(options: argparse.Namespace, log: logging.Logger) -> 
         await runner.cleanup()
         await access.close()
     return 0
-
-
-async def _serve_status(keeper: Keeper, listen: str) -> web.AppRunner:
-    def answer(wrong: str) -> web.Response:
-        return web.Response(text=f"{wrong or 'ok'}\n", status=503 if wrong else 200)
-
-    async def healthz(_: web.Request) -> web.Response:
-        """Whether the keeper itself goes on."""
-        silent = asyncio.get_running_loop().time() - keeper.looked
-        stuck = keeper.trouble != "not looked yet" and silent > 300 + keeper.interval
-        return answer(f"no round has ended for {silent:.0f} s" if stuck else "")
-
-    async def readyz(_: web.Request) -> web.Response:
-        """Whether the member and its cluster are as they should be."""
-        return answer(keeper.trouble)
-
-    async def etcd(_: web.Request) -> web.Response:
-        """Whether etcd may go on as it is: for its container's liveness probe."""
-        return answer("etcd has to start again, with other data" if keeper.restart else "")
-
-    app = web.Application()
-    for handler in (healthz, readyz, etcd):
-        app.router.add_get("/" + handler.__name__, handler)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    host, _, port = listen.rpartition(":")
-    await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
-    return runner

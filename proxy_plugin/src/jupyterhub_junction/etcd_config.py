@@ -40,7 +40,6 @@ def etcd_yaml(
     cluster: Mapping[str, str],
     hosts: Iterable[str],
     token: str,
-    force_new: bool = False,
 ) -> str:
     """The file (JSON, which is YAML).
 
@@ -49,7 +48,6 @@ def etcd_yaml(
         cluster: the members' peer URLs by name.
         hosts: names of which a member's certificate must be for one.
         token: the cluster's ids are made of it when it is founded.
-        force_new: start with the data on disk as the only member.
     """
     tls = {
         "cert-file": str(options.tls_dir / "tls.crt"),
@@ -94,8 +92,6 @@ def etcd_yaml(
         "log-level": "warn",
         "log-outputs": ["stderr"],
     }
-    if force_new:
-        settings["force-new-cluster"] = True
     return json.dumps(settings, indent=1) + "\n"
 
 

@@ -91,6 +91,8 @@ class Gateway:
         self.username = username
         self.timeout = timeout
         self._password = password
+        #: what is said when none of them answers
+        self.unanswered = "no etcd endpoint answers"
         self.tls = TlsFiles(*(None if f is None else os.fspath(f) for f in (ca, cert, key)))
         # Clients that share a list of endpoints spread over them.
         self._current = random.randrange(len(self.endpoints))  # noqa: S311
@@ -202,7 +204,7 @@ class Gateway:
             if len(refused) == len(self.endpoints):
                 raise StoreRefused(f"etcd cannot be used: {_sentence(failures)}")
             if clock() + pause >= deadline:
-                raise StoreUnavailable(f"no etcd endpoint answers: {_sentence(failures)}")
+                raise StoreUnavailable(f"{self.unanswered}: {_sentence(failures)}")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -5,7 +5,9 @@ Invariants:
 * It changes nothing unless the cluster has a leader, and nothing that is as it should be.
 * Its own member alone is promoted, repaired and defragmented by it; for what concerns the whole
   cluster, the first of the members that answer acts.
-* Whatever fails is tried again at the next round; each trouble is logged once.
+* Whatever fails is tried again at the next round; the log has a line for each change of state.
+* etcd is ended only where it has nothing to lose: its data was given up for those of a cluster with
+  a leader, or it is the one that is to be and waits for members that are gone for good.
 """
 
 from __future__ import annotations
@@ -16,16 +18,21 @@ from collections import Counter
 from collections.abc import Sequence
 
 from .etcd_disk import read_disk
-from .etcd_errors import Json, RpcError, Transport
+from .etcd_errors import RpcError, Transport
 from .etcd_passwords import Passwords
 from .etcd_peers import Access
 from .etcd_prepare import Preparation
+from .etcd_process import end_etcd
 from .etcd_roles import set_up_roles, signs_in
-from .etcd_upkeep import Health, left_over, next_to_defragment
-from .membership import Absent, Member, Node, Peer, Running
+from .etcd_space import Space
+from .etcd_upkeep import left_over
+from .membership import Absent, Member, Node, Peer, Running, is_left_alone
 from .store import StoreError
 
-__all__ = ["Keeper"]
+__all__ = ["NOT_LOOKED", "Keeper"]
+
+#: the trouble of one that has just begun
+NOT_LOOKED = "not looked yet"
 
 #: what a call may end with
 _FAILURES = (Transport, RpcError, StoreError)
@@ -37,8 +44,8 @@ class Keeper:
     Args:
         preparation: of the same member: repairs it if it cannot start.
         prefix: what all of Junction's keys begin with.
-        patience: seconds after which a member that does not start is looked into, and ten times
-            that until a member that is not to be, and is not there, is removed.
+        patience: seconds after which a member that does not start, or was left alone, is looked
+            into, and ten times that until a member that is not to be, and is not there, is removed.
     """
 
     def __init__(
@@ -59,16 +66,15 @@ class Keeper:
         self.access = access
         self.passwords = passwords
         self.prefix = prefix
-        self.quota = quota
         self.interval = interval
         self.patience = patience
         self.log = log
         #: what is wrong now; empty while nothing is
-        self.trouble = "not looked yet"
+        self.trouble = NOT_LOOKED
         #: when the last round ended, on the loop's clock
         self.looked = float("-inf")
-        #: the member has to be started again: its data was replaced
-        self.restart = False
+        self._counts = Counter[str]()
+        self._space = Space(self.me, self.nodes, access, quota, log)
         self._learning = False
         self._set_up: dict[str, str] | None = None
         self._down_since: float | None = None
@@ -82,15 +88,33 @@ class Keeper:
                 trouble = await self.round()
             except (*_FAILURES, OSError) as error:
                 trouble = str(error)
-            if trouble != self.trouble:
+            # the details behind the colon come and go
+            if trouble.partition(": ")[0] != self.trouble.partition(": ")[0]:
                 if trouble:
                     self.log.warning("%s", trouble)
-                elif self.trouble:
+                else:
                     self.log.info("the member and its cluster are well")
             self.trouble = trouble
+            self._counts["rounds"] += 1
             self.looked = clock()
             # another one may wait for this one to be no learner any more
             await asyncio.sleep(min(self.interval, 1.0) if self._learning else self.interval)
+
+    def numbers(self) -> dict[str, int]:
+        """What is counted, by metric: a total since the keeper began, or bytes, or 0 and 1."""
+        space = self._space.last
+        totals = {
+            name: self._counts[name] for name in ("rounds", "repairs", "restarts", "removals")
+        }
+        totals["defragmentations"] = self._space.defragmentations
+        return {
+            "well": int(not self.trouble),
+            "learner": int(self._learning),
+            "users_set_up": int(self._set_up is not None),
+            "size_bytes": space.size if space else 0,
+            "in_use_bytes": space.in_use if space else 0,
+            "quota_bytes": self._space.quota,
+        } | {f"{name}_total": number for name, number in totals.items()}
 
     async def round(self) -> str:
         """Look once, and do what is to be done; returns what is wrong."""
@@ -100,6 +124,8 @@ class Keeper:
         led = [peer for peer in peers if isinstance(peer, Running) and peer.has_leader]
         if not led:
             self._down_since = None
+            if await self._go_on_alone(mine):
+                return "all other members were taken away: this one goes on alone"
             troubles = sorted({p.trouble for p in peers if isinstance(p, Running) and p.trouble})
             return f"etcd has no leader here: {'; '.join(troubles) or 'no member answers'}"
         # should there be two, the one of more members is the one to join
@@ -113,12 +139,11 @@ class Keeper:
             return await self._promote(cluster, member)
         if not (isinstance(mine, Running) and mine.has_leader):
             return f"this member does not serve yet: {getattr(mine, 'trouble', 'it is not there')}"
-        self.restart = False
         self.preparation.settle()
         await self._keep_users()
         if min(led, key=lambda peer: peer.node.ordinal).node == self.me:
             await self._remove_left_over(peers, cluster.members)
-        return await self._keep_space(peers)
+        return await self._space.keep()
 
     # --- the member itself ------------------------------------------------------------------
 
@@ -146,9 +171,36 @@ class Keeper:
         if why:
             self.log.warning("%s", why)
             return False
-        self.restart = stranger
         self._down_since = None
+        self._counts["repairs"] += 1
+        # not one that goes on with its data after all
+        if isinstance(mine, Running) and read_disk(options.data_dir) is None:
+            self._end("of another cluster, and has to start without its old data")
         return True
+
+    async def _go_on_alone(self, mine: Peer) -> bool:
+        """Whether the only member that is to be was told to go on without the others.
+
+        They cannot be asked to agree to it any more.  It is seen here and not before the member
+        starts, since then they may be about to go, or have just not come yet.
+        """
+        if len(self.nodes) > 1 or not isinstance(mine, Running):
+            return False
+        others = [m for m in mine.members if not m.is_node(self.me)]
+        away = await self._away(others)
+        if not is_left_alone(self.me, self.nodes, mine, away, self.patience):
+            return False
+        self.preparation.leave_the_others()
+        self._gone_since.clear()
+        self._end("left alone, and goes on as the only one")
+        return True
+
+    def _end(self, why: str) -> None:
+        self._counts["restarts"] += 1
+        if end_etcd(self.preparation.config):
+            self.log.warning("etcd is %s: it was told to stop, and starts again", why)
+        else:
+            self.log.error("etcd is %s: start its container again, it is not seen from here", why)
 
     async def _promote(self, cluster: Running, member: Member) -> str:
         try:
@@ -204,86 +256,29 @@ class Keeper:
     # --- the cluster ------------------------------------------------------------------------
 
     async def _remove_left_over(self, peers: Sequence[Peer], members: Sequence[Member]) -> None:
-        now = asyncio.get_running_loop().time()
         extra = [m for m in members if not any(m.is_node(node) for node in self.nodes)]
-        nodes = [
-            Node(-1, f"{m.id:x}", m.peer_urls[0], [*m.client_urls, *m.peer_urls][0]) for m in extra
-        ]
-        for member, peer in zip(extra, await self.access.look(nodes), strict=True):
-            if isinstance(peer, Absent):
-                self._gone_since.setdefault(member.id, now)
-            else:
-                self._gone_since.pop(member.id, None)
+        gone = {member.id: away for member, away in (await self._away(extra)).items()}
         if not all(isinstance(peer, Running) and peer.has_leader for peer in peers):
             return
-        gone = {member: now - since for member, since in self._gone_since.items()}
         extra_one = left_over(self.nodes, members, gone, 10 * self.patience)
         if extra_one is not None:
             body = {"ID": str(extra_one.id)}
             await self.access.call(self.me, "/v3/cluster/member/remove", body)
             self._gone_since.pop(extra_one.id, None)
+            self._counts["removals"] += 1
             self.log.info("removed the member %s, which was taken away", extra_one.name)
 
-    async def _keep_space(self, peers: Sequence[Peer]) -> str:
-        alarms = await self._alarms()
-        full = any(alarm.get("alarm") == "NOSPACE" for alarm in alarms)
-        health = await self._health()
-        me = next((h for h in health if h.node == self.me), None)
-        if full and me is not None:
-            await self._compact(max(h.revision for h in health))
-        turn = next_to_defragment(self.nodes, health, quota=self.quota, full=full)
-        if turn == self.me and me is not None:
-            await self.access.call(self.me, "/v3/maintenance/defragment", {}, 120.0)
-            after = next((h for h in await self._health() if h.node == self.me), me)
-            self.log.info("defragmented: %d bytes, of %d before", after.size, me.size)
-            me = after
-        for alarm in alarms:
-            if me is None or int(alarm.get("memberID", 0)) != me.member_id:
-                continue
-            if alarm.get("alarm") == "NOSPACE" and me.size < 0.9 * self.quota:
-                body = {"action": "DEACTIVATE", "memberID": str(me.member_id), "alarm": "NOSPACE"}
-                await self.access.call(self.me, "/v3/maintenance/alarm", body)
-                self.log.info("there is space again: the alarm is off")
-            elif alarm.get("alarm") == "NOSPACE":
-                return (
-                    f"etcd is full: {me.in_use} of {self.quota} bytes are in use:"
-                    " raise its quota (--quota-bytes), or see who writes so much"
-                )
-            else:
-                return f"etcd's alarm {alarm.get('alarm')}: this member's data is damaged"
-        return ""
-
-    async def _alarms(self) -> list[Json]:
-        answer = await self.access.call(self.me, "/v3/maintenance/alarm", {"action": "GET"})
-        return list(answer.get("alarms") or ())
-
-    async def _health(self) -> list[Health]:
-        found = []
-        for node in self.nodes:
-            try:
-                answer = await self.access.call(node, "/v3/maintenance/status", {}, 3.0)
-            except _FAILURES:
-                continue
-            header, leader = answer["header"], str(answer.get("leader", "0"))
-            found.append(
-                Health(
-                    node,
-                    member_id=int(header["member_id"]),
-                    is_leader=leader == str(header["member_id"]),
-                    has_leader=leader != "0",
-                    is_learner=bool(answer.get("isLearner")),
-                    size=int(answer.get("dbSize", 0)),
-                    in_use=int(answer.get("dbSizeInUse", 0)),
-                    revision=int(header.get("revision", 0)),
-                )
-            )
-        return found
-
-    async def _compact(self, revision: int) -> None:
-        try:
-            body = {"revision": str(revision), "physical": True}
-            await self.access.call(self.me, "/v3/kv/compaction", body, 60.0)
-            self.log.warning("etcd is full: compacted it at revision %d", revision)
-        except RpcError as error:
-            if "compacted" not in error.message:
-                raise
+    async def _away(self, members: Sequence[Member]) -> dict[Member, float]:
+        """For how many seconds nothing has answered where members are, at this look and before."""
+        now = asyncio.get_running_loop().time()
+        nodes = [
+            Node(-1, f"{m.id:x}", m.peer_urls[0], [*m.client_urls, *m.peer_urls][0])
+            for m in members
+        ]
+        found = await self.access.look(nodes)
+        self._gone_since = {
+            member.id: self._gone_since.get(member.id, now)
+            for member, peer in zip(members, found, strict=True)
+            if isinstance(peer, Absent)
+        }
+        return {m: now - self._gone_since.get(m.id, now) for m in members}

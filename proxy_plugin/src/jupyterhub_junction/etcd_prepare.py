@@ -20,7 +20,7 @@ from .etcd_disk import empty_disk, read_disk
 from .etcd_errors import RpcError, Transport
 from .etcd_peers import Access, announce, members_of
 from .membership import (
-    Absent,
+    FOUND_WITHOUT_ALL,
     Disk,
     Found,
     Member,
@@ -30,8 +30,9 @@ from .membership import (
     Start,
     Wait,
     decide,
+    why_not_found,
 )
-from .store import StoreError
+from .store import StoreError, StoreRefused
 
 __all__ = ["Preparation", "PrepareFailed"]
 
@@ -48,10 +49,11 @@ class Preparation:
     Args:
         nodes: all members that there are to be.
         me: the one of this name.
-        gone: addresses that members had which are not to be any more.
+        gone: addresses that members may have which are none by this plan.
         config: the file to write.
         token: beginning of the token that a new cluster's ids are made of.
         deadline: seconds until it fails.
+        found_after: seconds that missing members get before the others found a cluster.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Preparation:
         gone: Sequence[Node] = (),
         token: str = "junction",  # noqa: S107
         deadline: float = 300.0,
+        found_after: float = FOUND_WITHOUT_ALL,
         log: logging.Logger,
     ) -> None:
         self.nodes = tuple(nodes)
@@ -76,6 +79,7 @@ class Preparation:
         self._gone = tuple(gone)
         self._token = token
         self._deadline = deadline
+        self._found_after = found_after
         self._seen: Sequence[object] = []  # what all were at the last look, and since when
         self._seen_since = 0.0
 
@@ -88,6 +92,8 @@ class Preparation:
         """
         self.options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.access.tls.context()  # its errors are not to be waited for
+        if self.access.tls.trouble:  # nor is this: no member would talk to it
+            raise StoreRefused(self.access.tls.trouble)
         async with announce(
             self.me,
             self.options.listen_host,
@@ -116,18 +122,18 @@ class Preparation:
         others = [node for node in self.nodes if node.name != self.me.name]
         peers = await self.access.look(others)
         disk = read_disk(self.options.data_dir)
-        plan = decide(self.me, disk, peers, self._unchanged(disk, peers))
+        unchanged = self._unchanged(disk, peers)
+        plan = decide(self.me, disk, peers, unchanged, self._found_after)
         match plan:
             case Wait(why=why):
                 return why
             case Start():
-                alone = await self._is_left_alone(peers)
-                if alone:
-                    self.log.warning("the only member that is left: starting without the others")
-                else:
-                    self.log.info("starting with the data in %s", self.options.data_dir)
-                self._write("existing", {}, alone)
+                self.log.info("starting with the data in %s", self.options.data_dir)
+                self._write("existing", {})
             case Found():
+                elsewhere = await self.access.look(self._gone)
+                if why := why_not_found(elsewhere, unchanged, self._found_after):
+                    return why
                 empty_disk(self.options.data_dir)
                 # never the same twice, so that data of one cluster is never taken for another's
                 self._token = f"{self._token}-{secrets.token_hex(8)}"
@@ -159,13 +165,6 @@ class Preparation:
         self.log.info("added to the cluster as a learner")
         return members_of(answer)
 
-    async def _is_left_alone(self, peers: Sequence[Peer]) -> bool:
-        """Whether all others were taken away: then they cannot be asked to agree to it."""
-        if peers or not self._gone:
-            return False
-        gone = await self.access.look(self._gone)
-        return all(isinstance(peer, Absent) for peer in gone)
-
     def _named(self, members: Sequence[Member]) -> dict[str, str]:
         planned = {node.peer_url: node.name for node in self.nodes}
         return {
@@ -175,13 +174,18 @@ class Preparation:
             for member in members
         }
 
+    def leave_the_others(self) -> None:
+        """Let the member's next start be as the only one of its cluster, with the data it has."""
+        settings = json.loads(self.config.read_text())
+        self._replace(json.dumps(settings | {"force-new-cluster": True}, indent=1) + "\n")
+
     def settle(self) -> None:
         """The member runs: its next start is an ordinary one, whoever has joined it by then."""
         settings = json.loads(self.config.read_text()) if self.config.exists() else {}
         if settings.pop("force-new-cluster", False):
             self._replace(json.dumps(settings, indent=1) + "\n")
 
-    def _write(self, state: str, cluster: dict[str, str], force_new: bool = False) -> None:
+    def _write(self, state: str, cluster: dict[str, str]) -> None:
         text = etcd_yaml(
             self.me,
             self.options,
@@ -189,7 +193,6 @@ class Preparation:
             cluster=cluster or {self.me.name: self.me.peer_url},
             hosts={str(urlsplit(node.peer_url).hostname) for node in self.nodes},
             token=self._token,
-            force_new=force_new,
         )
         self._replace(text)
 

@@ -64,7 +64,7 @@ class TlsFiles:
             return self._problem
         if self._expires is not None and self._expires < datetime.now(UTC):
             return (
-                f"the client certificate for etcd {self.cert} expired on"
+                f"the certificate for etcd {self.cert} expired on"
                 f" {self._expires:%Y-%m-%d %H:%M} UTC: renew it"
             )
         return ""

@@ -5,17 +5,21 @@ Invariants:
 * A cluster is founded only by members without data, and only when a majority of all members has
   none: then no other cluster can have, or ever get again, a quorum that this one would rival.
   So members that prepare tell each other whether they have data (see :mod:`.etcd_prepare`).
+* Nor while a member is there that is not to be (any more, or by a plan that is newer than this
+  one's): its cluster may be the one to join.
 * One of them founds, the one of the lowest ordinal, as its only member and under an id that was
   never used before, so that data of an earlier cluster is told apart; the others join it.
 * A member whose data was lost never comes back under its old id, under which it may have voted: it
   is removed, and joins anew.  Whoever joins does so as a learner, which counts for no quorum before
   it has caught up: so a member that is added, and then does not start, stops nobody.
 * Data is given up only when a cluster with a leader says that it does not know it.
+* A member goes on alone, without those that it would have to ask, only as the only one that is to
+  be, and after all others that it knows were away for long: see :func:`is_left_alone`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = [
@@ -33,6 +37,8 @@ __all__ = [
     "Start",
     "Wait",
     "decide",
+    "is_left_alone",
+    "why_not_found",
 ]
 
 #: seconds that the missing ones get to turn up before a majority without data founds a cluster
@@ -137,7 +143,13 @@ class Wait:
 Plan = Start | Rejoin | Found | Wait
 
 
-def decide(me: Node, disk: Disk | None, peers: Sequence[Peer], unchanged: float) -> Plan:
+def decide(
+    me: Node,
+    disk: Disk | None,
+    peers: Sequence[Peer],
+    unchanged: float,
+    found_after: float = FOUND_WITHOUT_ALL,
+) -> Plan:
     """What to do now.
 
     Args:
@@ -146,6 +158,7 @@ def decide(me: Node, disk: Disk | None, peers: Sequence[Peer], unchanged: float)
         peers: what all others were seen to be.
         unchanged: seconds for which this member and all others have been what they are now; one
             that was just seen to prepare may be founding.
+        found_after: seconds that the missing ones get, as :data:`FOUND_WITHOUT_ALL` says.
     """
     led = [peer for peer in peers if isinstance(peer, Running) and peer.has_leader]
     if led:
@@ -163,16 +176,58 @@ def decide(me: Node, disk: Disk | None, peers: Sequence[Peer], unchanged: float)
     size = len(peers) + 1
     blank = [p.node for p in peers if isinstance(p, Preparing) and not p.has_data]
     if disk is not None:
-        if len(blank) > size / 2 and unchanged < 2 * FOUND_WITHOUT_ALL:
+        if len(blank) > size / 2 and unchanged < 2 * found_after:
             return Wait("most members have lost their data: waiting for them to found a cluster")
         return Start()
     blank.append(me)
     if len(blank) > size / 2:
         first = min(blank, key=lambda node: node.ordinal)
-        if len(blank) < size and unchanged < FOUND_WITHOUT_ALL:
+        if len(blank) < size and unchanged < found_after:
             return Wait(f"most members have no data: waiting for the others ({_others(peers)})")
         return Found() if first == me else Wait(f"waiting for {first.name} to found the cluster")
     return Wait(f"this member has no data, and no cluster with a leader answers ({_others(peers)})")
+
+
+def why_not_found(
+    others: Sequence[Peer], unchanged: float, found_after: float = FOUND_WITHOUT_ALL
+) -> str:
+    """Why a member that would found must not yet; empty if it may.
+
+    Args:
+        others: what is seen where members were, or will be, that are none by this one's plan.
+        unchanged: as :func:`decide` has it.
+    """
+    # One without data is no reason, as it may wait for this one to found; nor is, in the end, what
+    # has no leader, or says nothing: a name service may have an answer for any name.
+    there = [
+        peer
+        for peer in others
+        if (isinstance(peer, Running) and peer.has_leader)
+        or (unchanged < found_after and not isinstance(peer, Absent | Preparing))
+        or (unchanged < found_after and isinstance(peer, Preparing) and peer.has_data)
+    ]
+    if not there:
+        return ""
+    return f"waiting for members that are none by --members to go ({_others(there)})"
+
+
+def is_left_alone(
+    me: Node, nodes: Sequence[Node], mine: Peer, others: Mapping[Member, float], patience: float
+) -> bool:
+    """Whether a member that runs may go on as the only one of its cluster.
+
+    Args:
+        nodes: all members that are to be.
+        mine: what this one is seen to be.
+        others: the other members that it knows, and for how many seconds nothing answered there.
+    """
+    return (
+        list(nodes) == [me]
+        and isinstance(mine, Running)
+        and not mine.has_leader
+        and bool(others)
+        and all(0 < away >= patience for away in others.values())
+    )
 
 
 def _knows(via: Running, me: Node, disk: Disk) -> bool:
@@ -187,6 +242,8 @@ def _others(peers: Sequence[Peer]) -> str:
     said = []
     for peer in peers:
         match peer:
+            case Running(has_leader=True):
+                what = "it runs"
             case Running(trouble=trouble):
                 what = trouble or "it has no leader"
             case Preparing(has_data=has_data):

@@ -31,15 +31,7 @@ def make_certificates(directory: Path) -> Certificates:
     server's certificate, and would be taken for the user of that name.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "junction test CA")])
-    ca = (
-        _builder(ca_name, ca_name, ca_key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(_usage(sign=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), False)
-        .sign(ca_key, hashes.SHA256())
-    )
+    ca_key, ca = make_ca()
     (directory / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     for name in ("server", "client"):
         issue(directory, name, ca, ca_key)
@@ -52,14 +44,46 @@ def make_certificates(directory: Path) -> Certificates:
     )
 
 
+def make_expired(directory: Path) -> None:
+    """Make ``ca.crt``, ``tls.crt`` and ``tls.key``, of a certificate whose time is over."""
+    ca_key, ca = make_ca()
+    issue(directory, "tls", ca, ca_key, expired=True)
+    (directory / "ca.crt").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    (directory / "tls.pem").replace(directory / "tls.crt")
+    (directory / "tls-key.pem").replace(directory / "tls.key")
+
+
+def make_ca() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """A CA's key and certificate."""
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "junction test CA")])
+    ca = (
+        _builder(ca_name, ca_name, ca_key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_usage(sign=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    return ca_key, ca
+
+
 def issue(
-    directory: Path, name: str, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
+    directory: Path,
+    name: str,
+    ca: x509.Certificate,
+    ca_key: ec.EllipticCurvePrivateKey,
+    *,
+    expired: bool = False,
 ) -> None:
-    """Write ``<name>.pem`` and ``<name>-key.pem``, good for servers and clients."""
+    """Write ``<name>.pem`` and ``<name>-key.pem``, good for servers and clients.
+
+    Args:
+        expired: its time ended a minute ago.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, f"junction {name}")])
     certificate = (
-        _builder(subject, ca.subject, key)
+        _builder(subject, ca.subject, key, expired)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign=False), critical=True)
         .add_extension(
@@ -90,7 +114,7 @@ def issue(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, expired: bool = False
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -100,7 +124,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
+        .not_valid_after(now + datetime.timedelta(minutes=-1 if expired else 30 * 24 * 60))
     )
 
 

@@ -189,6 +189,14 @@ class Pods:
             )
             raise AssertionError(f"{error}\n{logs}") from None
 
+    async def until_whole_of(self, members: int) -> None:
+        """Wait until a cluster of so many has a leader, whatever the pods' plan is."""
+
+        async def led() -> bool:
+            return len(await self.members()) == members
+
+        await until(led, f"{members} members have a leader")
+
     async def until_users(self) -> None:
         """Wait until the hub's and the agents' users can sign in."""
         for user in ("hub", "agent"):
@@ -231,7 +239,8 @@ class Pod:
     async def _run(self) -> None:
         pods, number = self.pods, self.number
         arguments = pods.arguments(number)
-        while await self._program(*JUNCTION, "prepare", *arguments):  # noqa: ASYNC110
+        prepare = [*JUNCTION, "prepare", "--found-after=4", *arguments]
+        while await self._program(*prepare):  # noqa: ASYNC110
             await asyncio.sleep(0.5)
         config = f"{pods.directory}/config-{number}/etcd.yaml"
         keep = [

@@ -79,12 +79,16 @@ class TraefikEtcdProxy(Proxy):
         help="Seconds that live replicas get to put a change into effect before it is an error.",
     )
 
+    #: the endpoints are the default, which nobody chose
+    _guessed = False
+
     @default("should_start")
     def _default_should_start(self) -> bool:
         return False
 
     @default("etcd_endpoints")
     def _default_etcd_endpoints(self) -> list[str]:
+        self._guessed = not environment.value("etcd")
         return environment.endpoints(environment.value("etcd", "http://127.0.0.1:2379"))
 
     @default("etcd_prefix")
@@ -132,7 +136,7 @@ class TraefikEtcdProxy(Proxy):
 
     def make_store(self) -> Store:
         """The store of the settings."""
-        return EtcdStore(
+        store = EtcdStore(
             self.etcd_endpoints,
             prefix=self.etcd_prefix,
             username=self.etcd_username or None,
@@ -144,6 +148,12 @@ class TraefikEtcdProxy(Proxy):
             key=self.etcd_key or None,
             timeout=self.etcd_timeout,
         )
+        if self._guessed:
+            store.gateway.unanswered = (
+                f"{environment.ETCD} is not set ({environment.mend('hub')}),"
+                " and no etcd answers at the default"
+            )
+        return store
 
     @property
     def writer(self) -> TableWriter:
