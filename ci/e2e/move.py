@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -113,9 +114,11 @@ class Z2jh:
         """A load on the users' servers."""
         return Load(self.url, PEOPLE, TOKEN, rate=rate, websockets=websockets)
 
-    def step(self, *presets: str, wait: int = 240, check: bool = True) -> str:
+    def step(
+        self, *names: str, presets: Path = PRESETS, wait: int = 240, check: bool = True
+    ) -> str:
         """One ``helm upgrade`` with the admin's values and a preset; returns what helm said."""
-        files = [f"--values={PRESETS / name}.yaml" for name in presets]
+        files = [f"--values={presets / name}.yaml" for name in names]
         return self.kube.helm(
             "upgrade",
             RELEASE,

@@ -56,3 +56,19 @@ async def test_a_table_declared_anew_is_the_later_one_although_the_clock_went_ba
     await memory.wipe(cluster_id="three")
     assert await declared(memory, proxy) > first
     await proxy.stop()
+
+
+@pytest.mark.parametrize("given", ["", "https://one:2379, https://two:2379"], ids=["unset", "set"])
+def test_a_hub_without_access_to_etcd_says_so(
+    given: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("JUNCTION_ETCD", given)
+    endpoints = hub(MemoryStore()).etcd_endpoints
+    said = [one.getMessage() for one in caplog.records]
+    if given:
+        assert endpoints == ["https://one:2379", "https://two:2379"]
+        assert not said
+    else:
+        assert endpoints == ["http://127.0.0.1:2379"]
+        assert len(said) == 1
+        assert said[0].startswith("JUNCTION_ETCD is not set, so etcd is looked for at http://127.")

@@ -28,6 +28,8 @@ from ..writer import TableWriter
 
 __all__ = ["TraefikEtcdProxy"]
 
+_HERE = "http://127.0.0.1:2379"
+
 
 class TraefikEtcdProxy(Proxy):
     """Routes go to etcd; every ``junction replica`` that follows it serves them.
@@ -85,7 +87,14 @@ class TraefikEtcdProxy(Proxy):
 
     @default("etcd_endpoints")
     def _default_etcd_endpoints(self) -> list[str]:
-        return environment.endpoints(environment.value("etcd", "http://127.0.0.1:2379"))
+        given = environment.value("etcd")
+        if not given:
+            self.log.warning(
+                "%s is not set, so etcd is looked for at %s: on Kubernetes, the Secret that the"
+                " hub's extraEnv names is not there",
+                environment.ETCD, _HERE,
+            )  # fmt: skip
+        return environment.endpoints(given or _HERE)
 
     @default("etcd_prefix")
     def _default_etcd_prefix(self) -> str:
