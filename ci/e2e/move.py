@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from .hub_client import Hub
 from .kube import Kube, until
@@ -149,17 +148,10 @@ class Z2jh:
         with self.load() as load:
             self.step()
             until(self.hub.answers, "the hub through CHP", 60)
-            until(self._all_routed, "all routes in CHP", 120)
+            until(lambda: self.hub.has_routes(PEOPLE), "all routes in CHP", 120)
             load.wait(lambda seen: seen.open >= load.websockets, 30)
         print(f"z2jh's own upgrade: {load.counted}")
         return load.counted
-
-    def _all_routed(self) -> bool:
-        try:
-            table = {unquote(route) for route in self.hub.routes()}
-        except OSError:
-            return False
-        return all(f"/user/{user}/" in table for user in PEOPLE)
 
     def proxy(self) -> Any:
         """z2jh's own proxy pod."""
