@@ -37,7 +37,7 @@ FORGED = {
     "Forwarded": "for=203.0.113.9;proto=gopher",
 }
 #: seconds without data after which a server is culled: replicas tell of it once a minute
-IDLE = 100
+IDLE = 130
 TEST_IDLE = {"enabled": True, "timeout": IDLE, "every": 5}
 
 
