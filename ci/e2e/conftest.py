@@ -41,6 +41,14 @@ def owned(access: cluster.Access) -> None:
         pytest.skip("KUBECONFIG names a cluster whose nodes are not ours to kill")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What only measures is left out unless it is asked for."""
+    if not config.option.keyword and not config.option.markexpr:
+        left = [item for item in items if item.get_closest_marker("measured")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """What was counted."""
     for line in figures.LINES:
@@ -54,7 +62,9 @@ def pytest_runtest_makereport(
     """With a failure comes what the cluster says of it."""
     report = yield
     given = getattr(item, "funcargs", {})
-    found = given.get("site") or given.get("z2jh")
-    if report.failed and report.when != "teardown" and found is not None:
-        report.sections.append(("cluster", found.kube.diagnosis()))
+    both = given.get("both")
+    found = [given.get("site"), given.get("z2jh"), *([both.manual, both.offload] if both else [])]
+    if report.failed and report.when != "teardown":
+        for one in filter(None, found):
+            report.sections.append(("cluster", one.kube.diagnosis()))
     return report

@@ -116,9 +116,9 @@ class Kube:
         """The URL of a NodePort Service."""
         found: Any = self.core.read_namespaced_service(service, self.namespace)
         number = next(one.node_port for one in found.spec.ports if one.name == port)
-        return f"http://{self._node_address()}:{number}"
+        return f"{'https' if port == 'https' else 'http'}://{self.node_address()}:{number}"
 
-    def _node_address(self) -> str:
+    def node_address(self) -> str:
         """Loopback, at which the tests' own cluster answers, or any node's address."""
         if cluster.given().owned:
             return "127.0.0.1"

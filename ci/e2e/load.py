@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import json
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -99,12 +100,13 @@ class Load:
     """Requests and WebSockets to user servers, from a thread of its own.
 
     Args:
-        url: of the proxy, on loopback.
+        url: of the proxy, with the hub's base URL, without a slash at its end.
         servers: user names whose servers get the requests in turn.
         token: an API token that may open WebSockets to them.
         rate: requests a second.
         websockets: how many are kept open, spread over the servers.
         fresh: every how many-th request opens a connection of its own.
+        context: what HTTPS is trusted by.
     """
 
     #: seconds that one request may take
@@ -119,9 +121,11 @@ class Load:
         rate: float = 60,
         websockets: int = 10,
         fresh: int = 3,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self.url, self.servers, self.token = url, list(servers), token
         self.rate, self.websockets, self.fresh = rate, websockets, fresh
+        self.ssl = context or True
         self.counted = Counted()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="load", daemon=True)
@@ -176,15 +180,18 @@ class Load:
     async def _run(self) -> None:
         headers = {"Authorization": f"token {self.token}"}
         timeout = aiohttp.ClientTimeout(total=self.TIMEOUT)
-        kept = aiohttp.TCPConnector(limit=0)
+        kept = aiohttp.TCPConnector(limit=0, ssl=self.ssl)
         factory = _anew() if "//127." in self.url else None
-        fresh = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=factory)
+        fresh = aiohttp.TCPConnector(
+            limit=0, force_close=True, socket_factory=factory, ssl=self.ssl
+        )
+        lasting = aiohttp.TCPConnector(limit=0, ssl=self.ssl)
         # requests need no token, and have none: a server asks the hub about one now and then, and
         # waits for it while the hub is away
         async with (
             aiohttp.ClientSession(timeout=timeout, connector=kept) as session,
             aiohttp.ClientSession(timeout=timeout, connector=fresh) as once,
-            aiohttp.ClientSession(headers=headers, timeout=timeout) as talking,
+            aiohttp.ClientSession(headers=headers, timeout=timeout, connector=lasting) as talking,
         ):
             tasks: set[asyncio.Task[None]] = set()
             sockets = [

@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from .hub_client import Hub
 from .kube import Kube, until
@@ -113,9 +113,11 @@ class Z2jh:
         """A load on the users' servers."""
         return Load(self.url, PEOPLE, TOKEN, rate=rate, websockets=websockets)
 
-    def step(self, *presets: str, wait: int = 240, check: bool = True) -> str:
+    def step(
+        self, *names: str, presets: Path = PRESETS, wait: int = 240, check: bool = True
+    ) -> str:
         """One ``helm upgrade`` with the admin's values and a preset; returns what helm said."""
-        files = [f"--values={PRESETS / name}.yaml" for name in presets]
+        files = [f"--values={presets / name}.yaml" for name in names]
         return self.kube.helm(
             "upgrade",
             RELEASE,
@@ -146,17 +148,10 @@ class Z2jh:
         with self.load() as load:
             self.step()
             until(self.hub.answers, "the hub through CHP", 60)
-            until(self._all_routed, "all routes in CHP", 120)
+            until(lambda: self.hub.has_routes(PEOPLE), "all routes in CHP", 120)
             load.wait(lambda seen: seen.open >= load.websockets, 30)
         print(f"z2jh's own upgrade: {load.counted}")
         return load.counted
-
-    def _all_routed(self) -> bool:
-        try:
-            table = {unquote(route) for route in self.hub.routes()}
-        except OSError:
-            return False
-        return all(f"/user/{user}/" in table for user in PEOPLE)
 
     def proxy(self) -> Any:
         """z2jh's own proxy pod."""

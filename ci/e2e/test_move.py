@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import cluster
 import pytest
@@ -15,6 +16,8 @@ import pytest
 from e2e.load import Failed, Load
 from e2e.move import Z2jh
 from e2e.site import REPLICAS, new_namespace
+from jupyterhub_junction.migrate.command import rendered
+from jupyterhub_junction.migrate.presets import Names, preset
 
 REPLICA_IMAGE = "quay.io/jupyterhub-junction/replica:"
 CHP_IMAGE = "quay.io/jupyterhub/configurable-http-proxy:"
@@ -31,7 +34,7 @@ def z2jh(access: cluster.Access) -> Iterator[Z2jh]:
         yield made
 
 
-def test_what_cannot_work_is_refused_and_changes_nothing(z2jh: Z2jh) -> None:
+def test_what_cannot_work_is_refused_and_users_are_served(z2jh: Z2jh, tmp_path: Path) -> None:
     before = z2jh.proxy().metadata.uid
     with z2jh.load() as load:
         said = z2jh.step("takeover", wait=0, check=False)
@@ -41,10 +44,24 @@ def test_what_cannot_work_is_refused_and_changes_nothing(z2jh: Z2jh) -> None:
         z2jh.install_junction()
         said = z2jh.step("takeover", wait=0, check=False)
         assert "no replica of Deployment junction-replica is ready" in said
+        with_another_release_name(z2jh, tmp_path)
         load.more(100)
     assert not load.counted.failed, load.counted
     assert not load.counted.closed, load.counted
     assert z2jh.proxy().metadata.uid == before
+
+
+def with_another_release_name(z2jh: Z2jh, folder: Path) -> None:
+    """Presets for a release of Junction that is not there: the hub says so, CHP serves on."""
+    names = Names.of_release("other")
+    for name in ("prepare", "takeover"):
+        (folder / f"{name}.yaml").write_text(rendered(name, preset(name, names)))
+    said = z2jh.step("takeover", presets=folder, wait=0, check=False)
+    assert "Secret other-junction-etcd-access is not in namespace" in said
+    z2jh.step("prepare", presets=folder)
+    log = z2jh.kube.kubectl("logs", "deployment/hub", "--container=hub")
+    assert "JUNCTION_ETCD is not set" in log
+    assert "etcd, which does not serve, is out of step" in log
 
 
 def test_the_move_and_the_way_back_fail_no_request(z2jh: Z2jh) -> None:

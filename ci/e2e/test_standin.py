@@ -12,7 +12,7 @@ import yaml
 
 from e2e.site import HUB_CHART, ROOT, merged
 
-KINDS = ("Deployment", "Service", "Secret", "PersistentVolumeClaim")
+KINDS = ("Deployment", "Service", "Secret", "PersistentVolumeClaim", "Ingress")
 #: z2jh's alone, and nothing that anything here selects or reads by
 OTHERS = ("chart", "heritage", "helm.sh/chart", "app.kubernetes.io/managed-by")
 VALUES = {
@@ -22,13 +22,13 @@ VALUES = {
 }
 
 
-def theirs() -> dict[str, Any]:
+def theirs(way: str = "default") -> dict[str, Any]:
     given = os.environ.get("Z2JH_RENDERED")
     places = [Path(given)] if given else [one / "shared" / "z2jh" for one in ROOT.parents]
-    found = next((one for one in places if (one / "default.yaml").is_file()), None)
+    found = next((one for one in places if (one / f"{way}.yaml").is_file()), None)
     if found is None:
         pytest.skip("no rendered z2jh here: name its folder in Z2JH_RENDERED")
-    return by_name((found / "default.yaml").read_text())
+    return by_name((found / f"{way}.yaml").read_text())
 
 
 def ours(values: dict[str, Any]) -> dict[str, Any]:
@@ -60,15 +60,21 @@ def contract(one: Any) -> Any:
         facts["pod"] = {
             key: inside.get(key) for key in ("terminationGracePeriodSeconds", "serviceAccountName")
         }
+        if labels["component"] == "proxy":
+            facts["volumes"] = inside.get("volumes")
         containers = [container(each) for each in inside["containers"]]
         return labels, facts, pod["metadata"]["labels"], containers
-    return labels
+    if kind == "Ingress":
+        return labels, spec
+    return labels, one.get("type", "Opaque")
 
 
 def container(one: Any) -> Any:
     facts = {key: one.get(key) for key in ("name", "image", "command", "args", "ports")}
     facts["env"] = sorted((each["name"], str(each.get("valueFrom"))) for each in one["env"])
-    facts["readinessProbe"] = one["readinessProbe"]["httpGet"] | {"scheme": "HTTP"}
+    facts["readinessProbe"] = {"scheme": "HTTP"} | one["readinessProbe"]["httpGet"]
+    if one["name"] == "chp":
+        facts["volumeMounts"] = one.get("volumeMounts")
     user = ("runAsUser", "runAsGroup", "allowPrivilegeEscalation", "capabilities")
     facts["securityContext"] = {key: one["securityContext"][key] for key in user}
     return facts
@@ -85,6 +91,27 @@ def test_the_stand_in_renders_what_z2jh_does(name: str) -> None:
     assert contract(ours(VALUES)[name]) == contract(theirs()[name])
 
 
+#: what the admin's values are for each way of serving that was rendered
+WAYS: dict[str, dict[str, Any]] = {
+    "https-manual": {"https": {"enabled": True, "manual": {"cert": "c", "key": "k"}}},
+    "https-secret": {"https": {"enabled": True, "type": "secret", "secret": {"name": "hub-tls"}}},
+    "https-offload": {"https": {"enabled": True, "type": "offload"}},
+    "ingress": {"service": {"type": "ClusterIP"}},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_stand_in_serves_each_way_as_z2jh_does(way: str) -> None:
+    more = {"enabled": way == "ingress", "hosts": ["hub.example.org"]}
+    mine = ours(merged(VALUES, {"proxy": WAYS[way], "ingress": more}))
+    z2jhs = theirs(way)
+    names = ["Deployment/proxy", "Service/proxy-public"]
+    names += ["Ingress/jupyterhub"] if way == "ingress" else []
+    names += ["Secret/proxy-public-manual-tls"] if way == "https-manual" else []
+    for name in names:
+        assert contract(mine[name]) == contract(z2jhs[name])
+
+
 def test_chps_probes_are_z2jhs_to_the_second() -> None:
     inside = [
         each["Deployment/proxy"]["spec"]["template"]["spec"]["containers"][0]
@@ -92,7 +119,7 @@ def test_chps_probes_are_z2jhs_to_the_second() -> None:
     ]
     for probe in ("livenessProbe", "readinessProbe"):
         mine, z2jhs = (one[probe] for one in inside)
-        assert mine | {"httpGet": mine["httpGet"] | {"scheme": "HTTP"}} == z2jhs
+        assert mine == z2jhs | {"httpGet": {"scheme": "HTTP"} | z2jhs["httpGet"]}
 
 
 @pytest.mark.parametrize("preset", ["prepare", "takeover", "rollback"])

@@ -290,14 +290,22 @@ def test_helm_refuses_two_presets_by_their_key(tmp_path: Path) -> None:
 # --- what helm asks the cluster before it takes over -----------------------------------------
 
 
-def with_replicas(number: int) -> dict[str, Any]:
-    return {"kind": "Deployment", "status": {"readyReplicas": number} if number else {}}
+USERS = {"app": "jupyterhub", "component": "proxy", "release": "hub"}
+
+
+def with_replicas(number: int, **labels: str) -> dict[str, Any]:
+    return {
+        "kind": "Deployment",
+        "spec": {"template": {"metadata": {"labels": labels or USERS}}},
+        "status": {"readyReplicas": number} if number else {},
+    }
 
 
 def proxied_by(image: str) -> dict[str, Any]:
+    pod = {"spec": {"containers": [{"name": "chp", "image": image}]}}
     return {
         "kind": "Deployment",
-        "spec": {"template": {"spec": {"containers": [{"name": "chp", "image": image}]}}},
+        "spec": {"selector": {"matchLabels": USERS}, "template": pod},
     }
 
 
@@ -306,7 +314,9 @@ CHP, JUNCTION = (
     "quay.io/jupyterhub-junction/replica:1",
 )
 SERVICE, SECRET = {"services/proxy-public": {}}, {"secrets/junction-etcd-access": {}}
+CHP_SERVES = {**SERVICE, **SECRET, "deployments/proxy": proxied_by(CHP)}
 NOT_LOADED = "no replica of Deployment junction-replica is ready"
+LOST = "get no users, as they lack the label release=hub: set jupyterhub.enabled=true and"
 NO_ACCESS = "Secret junction-etcd-access is not in namespace ns: install Junction's chart"
 
 
@@ -317,11 +327,31 @@ NO_ACCESS = "Secret junction-etcd-access is not in namespace ns: install Junctio
         ({**SERVICE, "deployments/proxy": proxied_by(CHP)}, NO_ACCESS),
         ({**SERVICE, **SECRET, "deployments/proxy": proxied_by(CHP)}, NOT_LOADED),
         ({**SERVICE, **SECRET, "deployments/junction-replica": with_replicas(0)}, NOT_LOADED),
-        ({**SERVICE, **SECRET, "deployments/junction-replica": with_replicas(1)}, ""),
+        (
+            {**CHP_SERVES, "deployments/junction-replica": with_replicas(1, release="other")},
+            "lack the label app=jupyterhub: set jupyterhub.enabled=true",
+        ),
+        (
+            {
+                **CHP_SERVES,
+                "deployments/junction-replica": with_replicas(1, **USERS | {"release": "other"}),
+            },
+            LOST,
+        ),
+        ({**CHP_SERVES, "deployments/junction-replica": with_replicas(1)}, ""),
         # taken over already: whatever is amiss, upgrades go on
         ({**SERVICE, "deployments/proxy": proxied_by(JUNCTION)}, ""),
     ],
-    ids=["install", "no-secret", "no-chart", "not-loaded", "loaded", "taken-over"],
+    ids=[
+        "install",
+        "no-secret",
+        "no-chart",
+        "not-loaded",
+        "not-joined",
+        "other-release",
+        "loaded",
+        "taken-over",
+    ],
 )
 def test_nothing_is_taken_over_before_replicas_serve(
     objects: dict[str, Any], says: str, tmp_path: Path

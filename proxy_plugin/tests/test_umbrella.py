@@ -57,14 +57,16 @@ def test_versions_are_the_packages() -> None:
     assert set(versions) == {"jupyterhub", "junction"}
 
 
-def render(tmp_path: Path, own: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+def render(
+    tmp_path: Path, own: dict[str, Any], z2jh: str = "4.4.0"
+) -> subprocess.CompletedProcess[str]:
     """Rendered with stand-ins of both charts that show the values they get."""
     program = os.environ.get("JUNCTION_HELM") or shutil.which("helm")
     if program is None:
         pytest.skip("helm is not on PATH, and JUNCTION_HELM does not name it")
     folder = tmp_path / "chart"
     shutil.copytree(CHART, folder)
-    for name, version in (("jupyterhub", "4.4.0"), ("junction", __version__)):
+    for name, version in (("jupyterhub", z2jh), ("junction", __version__)):
         (folder / "charts" / name / "templates").mkdir(parents=True)
         (folder / "charts" / name / "Chart.yaml").write_text(
             f"apiVersion: v2\nname: {name}\nversion: {version}\n"
@@ -116,3 +118,16 @@ def test_what_would_cut_the_hub_off_is_refused(
     done = render(tmp_path, own)
     assert done.returncode
     assert says in done.stderr
+
+
+@pytest.mark.parametrize("version", ["3.3.8", "5.0.0"])
+def test_a_z2jh_out_of_range_is_refused(version: str, tmp_path: Path) -> None:
+    done = render(tmp_path, {}, version)
+    assert done.returncode
+    assert f"this chart needs Zero to JupyterHub 4.x, charts/ has {version}" in done.stderr
+
+
+@pytest.mark.parametrize("version", ["4.0.0", "4.4.1-0.dev", "0.0.1-set.by.chartpress"])
+def test_a_z2jh_in_range_or_in_its_checkout_is_taken(version: str, tmp_path: Path) -> None:
+    done = render(tmp_path, {}, version)
+    assert done.returncode == 0, done.stderr

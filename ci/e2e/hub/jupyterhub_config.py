@@ -29,8 +29,9 @@ c.JupyterHub.authenticator_class = "dummy"
 c.DummyAuthenticator.password = "password"  # noqa: S105
 c.Authenticator.allow_all = True
 c.Authenticator.admin_users = {"admin"}
+c.JupyterHub.allow_named_servers = values["hub"]["allowNamedServers"]
 c.JupyterHub.services = [
-    {"name": name, "api_token": service["apiToken"]}
+    {"name": name, "api_token": service.pop("apiToken")} | service
     for name, service in values["hub"]["services"].items()
 ]
 c.JupyterHub.load_roles = [

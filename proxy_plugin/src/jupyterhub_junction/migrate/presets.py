@@ -19,6 +19,7 @@ from typing import Any
 
 from .. import __version__
 from ..chp_flags import FlagRefused, translate
+from .guard import guard
 
 __all__ = ["HUB_IMAGE", "ONE", "PRESETS", "REPLICA_IMAGE", "BadPreset", "Names", "preset"]
 
@@ -165,6 +166,15 @@ def _takeover(names: Names, own: Values) -> Values:
     }
 
 
+def _guard(names: Names) -> str:
+    return guard(
+        full=names.junction,
+        image=_image(names.replica_image)["name"],
+        proxy=names.of_z2jh("proxy"),
+        public=names.of_z2jh("proxy-public"),
+    )
+
+
 def _flags(own: Values) -> list[str]:
     """The admin's own flags for CHP, all of which a replica has to take."""
     flags = _at(own, "proxy.chp.extraCommandLineFlags") or []
@@ -176,48 +186,6 @@ def _flags(own: Values) -> list[str]:
     except FlagRefused as error:
         raise BadPreset(f"proxy.chp.extraCommandLineFlags: {error}") from None
     return [str(flag) for flag in flags]
-
-
-def _guard(names: Names) -> str:
-    """A flag that is a template, by which helm refuses to take over what cannot be taken over.
-
-    z2jh renders its flags; ``lookup`` finds nothing without a cluster (helm template, GitOps), and
-    then nothing is checked.  What it becomes is a flag that a replica takes and that does nothing.
-    """
-    words = {
-        "FULL": names.junction,
-        "IMAGE": _image(names.replica_image)["name"],
-        "PROXY": names.of_z2jh("proxy"),
-        "PUBLIC": names.of_z2jh("proxy-public"),
-    }
-    guard = _GUARD
-    for word, name in words.items():
-        guard = guard.replace(word, name)
-    return guard
-
-
-# 0.0.1 is what z2jh's chart is called in its own checkout
-_GUARD = """\
-{{- $ns := .Release.Namespace -}}
-{{- if and (semverCompare "<4.0.0-0" .Chart.Version) (ne (trunc 5 .Chart.Version) "0.0.1") -}}
-{{- fail (printf "Junction needs z2jh 4.0.0 or later, this is %s" .Chart.Version) -}}
-{{- end -}}
-{{- $image := "" -}}
-{{- with lookup "apps/v1" "Deployment" $ns "PROXY" -}}
-{{- range .spec.template.spec.containers -}}{{- $image = .image -}}{{- end -}}
-{{- end -}}
-{{- if and (lookup "v1" "Service" $ns "PUBLIC") (not (hasPrefix "IMAGE:" $image)) -}}
-{{- if not (lookup "v1" "Secret" $ns "FULL-etcd-access") -}}
-{{- fail (printf "Secret FULL-etcd-access is not in namespace %s: install Junction's chart there, \
-or name its release by junction migrate presets --release" $ns) -}}
-{{- end -}}
-{{- $replicas := lookup "apps/v1" "Deployment" $ns "FULL-replica" | default dict -}}
-{{- if lt (int (dig "status" "readyReplicas" 0 $replicas)) 1 -}}
-{{- fail "no replica of Deployment FULL-replica is ready, so nobody would serve users: give \
-prepare first, and wait for kubectl rollout status deployment/FULL-replica" -}}
-{{- end -}}
-{{- end -}}
---storage-backend=etcd"""
 
 
 def _rollback(names: Names, own: Values) -> Values:
