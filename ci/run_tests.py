@@ -3,11 +3,14 @@
     python3 ci/run_tests.py [ARGUMENTS OF PYTEST ...]
 
 The package's tests wait for much (elections, leases, programs that start), and so do the cluster's:
-beside each other they take half the time.  Each part writes to build/tests/NAME.log, which is shown
-as it grows, one part after the other, so that their lines are not mixed.  A part that fails ends no
-other; the last lines say what each took.  With arguments the package's tests run in one process.
+beside each other they take less time.  The cluster's count what users notice, so they come first
+where there is too little CPU: the package's are in a control group with a small share.  Where that
+cannot be made (it takes root and cgroup v1) the parts run one after the other.  Each part writes to
+build/tests/NAME.log, which is shown as it grows, one part after the other, so that their lines are
+not mixed.  A part that fails ends no other; the last lines say what each took.  With arguments the
+package's tests run in one process.
 
-JUNCTION_TEST_WORKERS is how many processes run the package's tests; by default one more than cores.
+JUNCTION_TEST_WORKERS is how many processes run the package's tests; by default as many as cores.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LOGS = Path("build/tests")  # from ROOT, where all of it runs
 #: seconds in which what was interrupted has to clear up: a cluster is taken down
 CLEARING_UP = 180.0
+#: Linux' control groups of version 1; a group whose share is small comes after all others (1024)
+GROUPS = Path("/sys/fs/cgroup/cpu")
+SMALL_SHARE = 64
 
 
 @dataclass
@@ -74,16 +80,34 @@ class Part:
 def workers() -> int:
     given = os.environ.get("JUNCTION_TEST_WORKERS", "")
     if not given:
-        return (os.cpu_count() or 1) + 1
+        return os.cpu_count() or 1
     if not given.isdigit() or given == "0":
         sys.exit(f"JUNCTION_TEST_WORKERS={given!r} is no number of processes: write 1 or more")
     return int(given)
 
 
-def parts(arguments: list[str], scratch: str) -> list[Part]:
+@contextlib.contextmanager
+def small_share() -> Iterator[Path | None]:
+    """A control group whose processes get CPU after others; None where it cannot be made."""
+    group = GROUPS / f"junction-tests-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "cpu.shares").write_text(str(SMALL_SHARE))
+    except OSError:
+        yield None
+        return
+    try:
+        yield group
+    finally:
+        with contextlib.suppress(OSError):  # a process that is about to end
+            group.rmdir()
+
+
+def parts(arguments: list[str], scratch: str, group: Path | None) -> list[Part]:
     """What there is to run here.
 
     Args:
+        group: the control group for the package's tests; without one nothing runs beside them.
         scratch: a folder for tests' files, with a short name: a Unix socket's path has 107 bytes.
     """
     color = ["--color=yes"] if sys.stdout.isatty() else []
@@ -93,17 +117,19 @@ def parts(arguments: list[str], scratch: str) -> list[Part]:
         else ["-n", str(workers()), "--dist", "loadscope", f"--basetemp={scratch}/t"]
     )
     run = shlex.join(["pytest", *spread, *color, *arguments])
-    # the cluster's tests count what users notice, so they come first where there is too little CPU
-    script = f"cd proxy_plugin && exec nice -n 5 {run}"
-    found = [Part("package", [["ci/setup", "--", "bash", "-c", script]])]
+    script = f"cd proxy_plugin && exec {run}"
+    if group is not None:
+        script = f"echo $$ > {shlex.quote(str(group / 'cgroup.procs'))} && {script}"
+    package = ["ci/setup", "--", "bash", "-c", script]
     cluster = [["ci/run_e2e", *color, *arguments]] if arguments else [["ci/run_e2e", *color]]
     if not arguments and os.geteuid() == 0:
         # both work with the images, and with runc
         cluster.insert(0, ["make", "--no-print-directory", "test-images"])
     elif not arguments:
         print("SKIPPED: the images are built and run by root", file=sys.stderr)
-    found.append(Part("cluster", cluster))
-    return found
+    if group is None:
+        return [Part("all", [package, *cluster])]
+    return [Part("package", [package]), Part("cluster", cluster)]
 
 
 def set_up(arguments: list[str]) -> bool:
@@ -181,6 +207,6 @@ if __name__ == "__main__":
     os.chdir(ROOT)
     if not set_up(sys.argv[1:]):
         sys.exit(1)
-    with tempfile.TemporaryDirectory(prefix="jt-") as scratch:
-        code = main(parts(sys.argv[1:], scratch))
+    with tempfile.TemporaryDirectory(prefix="jt-") as scratch, small_share() as group:
+        code = main(parts(sys.argv[1:], scratch, group))
     sys.exit(code)

@@ -42,6 +42,9 @@ IDLE = 130
 TEST_IDLE = {"enabled": True, "timeout": IDLE, "every": 5}
 
 
+pytestmark = pytest.mark.measured
+
+
 @pytest.fixture(scope="module")
 def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return umbrella(tmp_path_factory.mktemp("umbrella"))
@@ -187,7 +190,7 @@ def test_plain_http_is_led_to_https(both: Both) -> None:
 
 
 def test_helm_test_asks_each_replica_by_https(both: Both) -> None:
-    said = both.manual.kube.helm("test", "hub", "--logs", wait=120)
+    said = both.manual.kube.helm("test", "hub", wait=120)
     assert said.count("added, served, deleted, gone") == 2, said
 
 
