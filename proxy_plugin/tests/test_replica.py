@@ -452,6 +452,25 @@ def test_a_young_route_that_the_next_document_would_not_cover_is_in_it(
     assert not replica.growing
 
 
+def test_a_traefik_that_lost_its_table_gets_young_routes_too() -> None:
+    replica, history = two_speeds()
+    followed(replica, history, {"/user/b/": "http://b:80"})
+    replica.lost()
+    assert replica.growing is None
+    assert replica.wait == 0
+    assert set(replica.begin_apply().table) == {"/", "/user/b/"}
+
+
+def test_a_route_is_not_young_for_long_whatever_an_apply_costs() -> None:
+    replica, history = two_speeds("/user/a/")
+    followed(replica, history, {"/user/a/": None})
+    replica.end_apply(replica.begin_apply(), done=True, cost=30.0)
+    followed(replica, history, {"/user/b/": "http://b:80"})
+    assert replica.growing == 10.0
+    grown_up(replica)
+    assert replica.wait == 60.0
+
+
 def test_without_a_forwarder_no_route_is_young() -> None:
     replica, history = two_speeds()
     followed(replica, history, {"/user/b/": "http://b:80"})

@@ -38,12 +38,14 @@ class Pacing:
             for an added route, from its addition on.
         uncovered: for those that are not.
         most_covered, most_uncovered: seconds that they wait at most, whatever an apply costs.
+        most_young: seconds that an added route has to stand at most, to get into a document.
     """
 
     covered: float = 10.0
     uncovered: float = 3.0
     most_covered: float = 60.0
     most_uncovered: float = 5.0
+    most_young: float = 10.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -129,7 +131,9 @@ class Replica:
     @property
     def growing(self) -> float | None:
         """Seconds until :meth:`grow` is to be called again; None if no route is young."""
-        return self._pacing.wait(self._cost, covered=True) if self._young else None
+        if not self._young:
+            return None
+        return min(self._pacing.wait(self._cost, covered=True), self._pacing.most_young)
 
     def grow(self) -> None:
         """Note that :attr:`growing` has passed."""
@@ -290,7 +294,11 @@ class Replica:
         self._renew = True
 
     def lost(self) -> None:
-        """Traefik lost its table (it was restarted): all has to be applied again."""
+        """Traefik lost its table (it was restarted): all has to be applied again.
+
+        No route stays young: what is served while Traefik comes up depends on nothing else.
+        """
+        self._differs |= self._young.clear()
         self.applied = 0
         self._serving = None
 
