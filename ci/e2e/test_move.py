@@ -25,6 +25,9 @@ CHP_IMAGE = "quay.io/jupyterhub/configurable-http-proxy:"
 BEFORE, AFTER = 2.0, 20.0
 
 
+pytestmark = pytest.mark.measured
+
+
 @pytest.fixture(scope="module")
 def z2jh(access: cluster.Access) -> Iterator[Z2jh]:
     """z2jh with CHP and running servers, in a namespace that enforces the restricted standard."""
