@@ -68,6 +68,11 @@ class Bench:
         """Paths of routes spread over the whole table."""
         return [f"/user/n{number}/" for number in spread(self.routes, most)]
 
+    def others(self, most: int = 1000) -> list[str]:
+        """Names of the users whose routes :meth:`paths` leaves out."""
+        asked = set(spread(self.routes, most))
+        return [f"n{number}" for number in range(self.routes) if number not in asked]
+
 
 class Everywhere(NamedTuple):
     """When (CLOCK_MONOTONIC) all was live, and how often a probe's kept connection was renewed."""

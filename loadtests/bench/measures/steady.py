@@ -78,8 +78,7 @@ async def measure(bench: Bench) -> Steady:
     found.changes, found.behind = churn.said["asked"], churn.said["left"]
     _add_failures(found, churn)
 
-    asked = {int(path.strip("/").rpartition("/n")[2]) for path in paths}
-    others = [f"n{number}" for number in range(bench.routes) if number not in asked]
+    others = bench.others()
     if len(others) >= bench.settings.changes * bench.settings.seconds / 2:
         await bench.settle()
         restarts = await _during_changes(bench, idle, others)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -109,19 +109,15 @@ async def _is_refused(anonymous: Store) -> None:
 
 async def _until_well(session: aiohttp.ClientSession, at: str) -> str:
     """What a member's keeper says is wrong; empty if nothing is, within some patience."""
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + _PATIENCE
-    while True:
-        try:
-            async with session.get(f"http://{at}/readyz") as response:
-                if response.status == 200:
-                    return ""
-                why = (await response.content.read(1000)).decode(errors="replace").strip()
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            why = f"does not answer ({' '.join(str(error).split()) or type(error).__name__})"
-        if clock() > deadline:
-            return f"etcd's member at {at}: {why}"
-        await asyncio.sleep(0.5)
+
+    async def look() -> str:
+        async with session.get(f"http://{at}/readyz") as response:
+            if response.status == 200:
+                return ""
+            return (await response.content.read(1000)).decode(errors="replace").strip() or "unwell"
+
+    why = await _until(look, pause=0.5)
+    return f"etcd's member at {at}: {why}" if why else ""
 
 
 async def _addresses(replicas: str) -> list[str]:
@@ -155,28 +151,36 @@ async def _all(
 ) -> dict[str, str]:
     """Why each base has not got there; empty where it has."""
     answers = await asyncio.gather(
-        *(_until(session, base + path, token, there=there) for base in bases)
+        *(_until_there(session, base + path, token, there=there) for base in bases)
     )
     return dict(zip(bases, answers, strict=True))
 
 
-async def _until(session: aiohttp.ClientSession, url: str, token: str, *, there: bool) -> str:
+async def _until_there(session: aiohttp.ClientSession, url: str, token: str, *, there: bool) -> str:
+    async def look() -> str:
+        async with session.get(url, allow_redirects=False) as response:
+            text = await response.content.read(len(token) + 1)
+        if (text.decode(errors="replace") == token) == there:
+            return ""
+        if not there:
+            return "still serves the route that was deleted"
+        return f"answers {response.status} for the route that was added"
+
+    return await _until(look, pause=0.2)
+
+
+async def _until(look: Callable[[], Awaitable[str]], *, pause: float) -> str:
+    """Look again until nothing is wrong, within some patience; returns what still is."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + _PATIENCE
     while True:
         try:
-            async with session.get(url, allow_redirects=False) as response:
-                text = await response.content.read(len(token) + 1)
-            if (text.decode(errors="replace") == token) == there:
-                return ""
-            why = f"answers {response.status} for the route that was added"
-            if not there:
-                why = "still serves the route that was deleted"
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            why = await look()
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             why = f"does not answer ({' '.join(str(error).split()) or type(error).__name__})"
-        if clock() > deadline:
+        if not why or clock() > deadline:
             return why
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(pause)
 
 
 class _Target:

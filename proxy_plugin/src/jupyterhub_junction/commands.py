@@ -276,7 +276,7 @@ async def run_replica_command(options: argparse.Namespace, log: logging.Logger) 
         log,
         pid_file=runtime.pid_file,
         door=door,
-        environment=go_environment(os.environ, Path("/sys/fs/cgroup")),
+        environment=go_environment(os.environ),
     )
     agent = Child(
         "agent",

@@ -18,9 +18,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from .etcd_disk import read_disk
-from .etcd_errors import RpcError, Transport
+from .etcd_errors import RpcError
 from .etcd_passwords import Passwords
-from .etcd_peers import Access
+from .etcd_peers import FAILURES, Access
 from .etcd_prepare import Preparation
 from .etcd_process import end_etcd
 from .etcd_roles import set_up_roles, signs_in
@@ -33,9 +33,6 @@ __all__ = ["NOT_LOOKED", "Keeper"]
 
 #: the trouble of one that has just begun
 NOT_LOOKED = "not looked yet"
-
-#: what a call may end with
-_FAILURES = (Transport, RpcError, StoreError)
 
 
 class Keeper:
@@ -86,7 +83,7 @@ class Keeper:
         while True:
             try:
                 trouble = await self.round()
-            except (*_FAILURES, OSError) as error:
+            except (*FAILURES, OSError) as error:
                 trouble = str(error)
             # the details behind the colon come and go
             if trouble.partition(": ")[0] != self.trouble.partition(": ")[0]:

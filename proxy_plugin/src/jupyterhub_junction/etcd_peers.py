@@ -24,7 +24,10 @@ from .etcd_tls import TlsFiles
 from .membership import Absent, Member, Node, Peer, Preparing, Running, Silent
 from .store import StoreError
 
-__all__ = ["Access", "announce", "members_of"]
+__all__ = ["FAILURES", "Access", "announce", "members_of"]
+
+#: what a call to a member may end with
+FAILURES = (Transport, RpcError, StoreError)
 
 _PREPARING = "/junction/prepare"
 #: seconds that one look at a member may take

@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 
 from .etcd_config import MemberOptions, etcd_yaml
 from .etcd_disk import empty_disk, read_disk
-from .etcd_errors import RpcError, Transport
-from .etcd_peers import Access, announce, members_of
+from .etcd_peers import FAILURES, Access, announce, members_of
 from .membership import (
     FOUND_WITHOUT_ALL,
     Disk,
@@ -32,7 +31,7 @@ from .membership import (
     decide,
     why_not_found,
 )
-from .store import StoreError, StoreRefused
+from .store import StoreRefused
 
 __all__ = ["Preparation", "PrepareFailed"]
 
@@ -142,7 +141,7 @@ class Preparation:
             case Rejoin(via=via, remove=remove):
                 try:
                     members = await self._rejoin(via.node, remove)
-                except (Transport, RpcError, StoreError) as error:
+                except FAILURES as error:
                     return f"cannot join the cluster yet: {error}"
                 self._write("existing", self._named(members))
         return ""

@@ -8,11 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from .etcd_errors import Json, RpcError, Transport
-from .etcd_peers import Access
+from .etcd_errors import Json, RpcError
+from .etcd_peers import FAILURES, Access
 from .etcd_upkeep import Health, next_to_defragment
 from .membership import Node
-from .store import StoreError
 
 __all__ = ["Space"]
 
@@ -78,7 +77,7 @@ class Space:
         for node in self.nodes:
             try:
                 answer = await self.access.call(node, "/v3/maintenance/status", {}, 3.0)
-            except (Transport, RpcError, StoreError):
+            except FAILURES:
                 continue
             header, leader = answer["header"], str(answer.get("leader", "0"))
             found.append(

@@ -23,12 +23,14 @@ _LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 _NONE = 1 << 50  # version 1 says "no limit" as a number near 2**63
 
 
-def go_environment(environment: Mapping[str, str], groups: Path) -> dict[str, str]:
+def go_environment(
+    environment: Mapping[str, str], groups: Path = Path("/sys/fs/cgroup")
+) -> dict[str, str]:
     """The environment for Traefik.
 
     Args:
         environment: the caller's own; what it says of GOGC and GOMEMLIMIT stands.
-        groups: where Linux shows the control group of a container, ``/sys/fs/cgroup``.
+        groups: where Linux shows the control group of a container.
     """
     found = {"GOGC": str(GOGC)}
     limit = _memory_limit(groups)

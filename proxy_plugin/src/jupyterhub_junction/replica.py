@@ -240,23 +240,24 @@ class Replica:
     def _next_document(self, info: TableInfo) -> Dispatch:
         """The newest table without those young routes that are covered under what is left."""
         table = self.table.copy()
+        left_out: dict[Key, Route] = {}
         for key in self._young:
             route = self.table.at(key)
             assert route is not None
+            left_out[key] = route
             table.remove(route.routespec)
         while True:
             document = Dispatch(table, info)
             # one more in the document may cover one less
             needed = [
-                (key, route)
-                for key in self._young
-                if (route := self.table.at(key)) is not None
-                and not document.serves(key, route, info, forwarder=self._forwarder)
+                key
+                for key, route in left_out.items()
+                if not document.serves(key, route, info, forwarder=self._forwarder)
             ]
             if not needed:
                 return document
-            for key, route in needed:
-                table.add(route)
+            for key in needed:
+                table.add(left_out.pop(key))
                 self._young.discard(key)
                 self._differs.add(key)
 

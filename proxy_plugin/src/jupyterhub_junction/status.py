@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import socket
 
 from aiohttp import web
 
 from .agent import Agent
+from .probes import as_metrics, as_probe, serve_app
 
 __all__ = ["serve_status"]
 
@@ -29,11 +29,10 @@ async def serve_status(
         return web.json_response({"status": "OK"})
 
     async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return as_probe("")
 
     async def readyz(_: web.Request) -> web.Response:
-        reason = agent.not_ready
-        return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
+        return as_probe(agent.not_ready)
 
     async def status(_: web.Request) -> web.Response:
         return web.json_response(agent.status())
@@ -51,8 +50,7 @@ async def serve_status(
             "forwarder_connections": shown["forwarder_connections"],
             "bad_keys": len(agent.replica.bad),
         }
-        lines = [f"junction_{name} {json.dumps(value)}" for name, value in numbers.items()]
-        return web.Response(text="\n".join(lines) + "\n")
+        return as_metrics("junction", numbers)
 
     app = web.Application()
     for handler in (healthz, readyz, status, metrics):
@@ -65,10 +63,7 @@ async def serve_status(
         await health_runner.cleanup()
 
     app.on_cleanup.append(end_health)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    host, _, port = listen.rpartition(":")
-    await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+    runner = await serve_app(app, listen)
     if health is not None:
         await health_runner.setup()
         await web.SockSite(health_runner, health).start()

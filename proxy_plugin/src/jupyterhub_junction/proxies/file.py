@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import time
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -107,7 +106,7 @@ class TraefikFileProxy(Proxy):
             [program, f"--configFile={runtime.static_file}"],
             log,
             pid_file=runtime.pid_file,
-            environment=go_environment(os.environ, Path("/sys/fs/cgroup")),
+            environment=go_environment(os.environ),
         )
         await self._child.start()
         assert self._child.process is not None
