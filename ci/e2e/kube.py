@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,25 @@ class Kube:
         """Run a command in a pod."""
         where = ["-c", container] if container else []
         return self.kubectl("exec", pod, *where, "--", *words, deadline=60, check=check)
+
+    def logged(self, pod: str, text: str, deadline: float = 60) -> float:
+        """When the last line with ``text`` came into a log, of the monotonic clock.
+
+        Args:
+            pod: its name, or ``deployment/`` and that of one; its first container is asked.
+        """
+
+        def moments() -> list[float]:
+            lines = self.kubectl("logs", pod, "--timestamps").splitlines()
+            # the container runtime's nanoseconds are more digits than Python reads
+            return [
+                datetime.fromisoformat(line[:26] + "+00:00").timestamp()
+                for line in lines
+                if text in line
+            ]
+
+        last: float = until(moments, f"{text!r} in the log of {pod}", deadline)[-1]
+        return last - time.time() + time.monotonic()
 
     def node_port(self, service: str, port: str = "http") -> str:
         """The URL of a NodePort Service."""

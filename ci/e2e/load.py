@@ -16,7 +16,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -78,22 +78,34 @@ class Counted:
         )
 
 
-def _anew() -> Callable[[AddrInfoType], socket.socket]:
-    """Sockets that come each from another address, as users do.
+class _Sockets:
+    """Makes the sockets of clients, and knows which of them are open.
 
-    On loopback a port is soon used again; a kernel that remembers it sends the new connection where
-    the old one went, to a pod that is gone.
+    Args:
+        anew: let them come each from another address, as users do.  On loopback a port is soon
+            used again; a kernel that remembers it sends the new connection where the old one
+            went, to a pod that is gone.
     """
-    numbers = itertools.count(1)
 
-    def make(found: AddrInfoType) -> socket.socket:
+    def __init__(self, *, anew: bool = False) -> None:
+        self.anew = anew
+        self._numbers = itertools.count(1)
+        self._made: set[socket.socket] = set()
+
+    def __call__(self, found: AddrInfoType) -> socket.socket:
         made = socket.socket(found[0], found[1], found[2])
         made.setblocking(False)
-        number = next(numbers)
-        made.bind((f"127.1.{number // 250 % 250}.{number % 250 + 1}", 0))
+        if self.anew:
+            number = next(self._numbers)
+            made.bind((f"127.1.{number // 250 % 250}.{number % 250 + 1}", 0))
+        self._made = {one for one in self._made if one.fileno() >= 0} | {made}
         return made
 
-    return make
+    async def closed(self, deadline: float = 10.0) -> None:
+        """Wait until all are closed: under TLS both sides say goodbye first."""
+        async with asyncio.timeout(deadline):
+            while any(one.fileno() >= 0 for one in self._made):  # noqa: ASYNC110 (nobody tells)
+                await asyncio.sleep(0.01)
 
 
 class Load:
@@ -180,12 +192,10 @@ class Load:
     async def _run(self) -> None:
         headers = {"Authorization": f"token {self.token}"}
         timeout = aiohttp.ClientTimeout(total=self.TIMEOUT)
-        kept = aiohttp.TCPConnector(limit=0, ssl=self.ssl)
-        factory = _anew() if "//127." in self.url else None
-        fresh = aiohttp.TCPConnector(
-            limit=0, force_close=True, socket_factory=factory, ssl=self.ssl
-        )
-        lasting = aiohttp.TCPConnector(limit=0, ssl=self.ssl)
+        usual, apart = _Sockets(), _Sockets(anew="//127." in self.url)
+        kept = aiohttp.TCPConnector(limit=0, socket_factory=usual, ssl=self.ssl)
+        fresh = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=apart, ssl=self.ssl)
+        lasting = aiohttp.TCPConnector(limit=0, socket_factory=usual, ssl=self.ssl)
         # requests need no token, and have none: a server asks the hub about one now and then, and
         # waits for it while the hub is away
         async with (
@@ -214,6 +224,8 @@ class Load:
             for each in sockets:
                 each.cancel()
             await asyncio.gather(*sockets, return_exceptions=True)
+        await usual.closed()
+        await apart.closed()
 
     async def _request(self, session: aiohttp.ClientSession, path: str) -> None:
         began, said = time.monotonic(), ""

@@ -61,8 +61,11 @@ def new_namespace(kubeconfig: Path, enforce: str = "restricted") -> Iterator[Kub
     try:
         yield kube
     finally:
+        kube.run("kubectl", "delete", "namespace", kube.namespace, "--wait=false", check=False)
+        # nobody waits for what a drain would wait for
+        kube.kubectl("delete", "pods", "--all", "--grace-period=1", "--wait=false", check=False)
         kube.run(
-            "kubectl", "delete", "namespace", kube.namespace, "--timeout=120s",
+            "kubectl", "wait", "--for=delete", f"namespace/{kube.namespace}", "--timeout=120s",
             check=False, deadline=180,
         )  # fmt: skip
 

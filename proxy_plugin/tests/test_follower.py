@@ -179,7 +179,9 @@ async def test_a_route_that_is_refused_leaves_the_side_in_step(
     assert "/a/" not in follower.refused
 
 
-async def test_a_read_that_is_late_says_why_once_it_fails() -> None:
+async def test_a_read_that_is_late_says_why_once_it_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     side, follower = Side(), Follower("the side", LOG, wait=SHORT)
     side.open.clear()
     side.error = RuntimeError("it is gone")
@@ -189,8 +191,11 @@ async def test_a_read_that_is_late_says_why_once_it_fails() -> None:
     assert side.running == 1, "one question at a time"
     side.open.set()
     await until(lambda: follower.reason == "it is gone", deadline=SOON)
-    side.error = None
     follower.wait = SOON
+    assert await follower.read(lambda: side.take("")) is None
+    told = [record.getMessage().rpartition(": ")[2] for record in caplog.records]
+    assert told == ["it has not answered for 0.02 s", "it is gone"], "each once"
+    side.error = None
 
     async def seven() -> int:
         return 7

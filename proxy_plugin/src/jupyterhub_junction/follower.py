@@ -8,7 +8,8 @@ Invariants:
 * A caller waits ``wait`` seconds at most, and not at all while the side is out of step.
 * A side is out of step from the first write or read that failed, was dropped or is late, until
   the end of a check of all routes, whose writes are done and none of which failed: a side that
-  was only late may have been started anew meanwhile.  Each change of this is logged once.
+  was only late may have been started anew meanwhile.  Each change of this is logged once, and why
+  a side that was late failed in the end.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ class Follower:
         self._reading = reading
         await asyncio.wait({reading}, timeout=self.wait)
         if not reading.done():
-            self.fail(f"it has not answered for {self.wait:g} s")
+            self._failed = True
+            self._late()
             return None
         return reading.result()
 
@@ -138,7 +140,10 @@ class Follower:
     def fail(self, reason: str) -> None:
         """Take note that the side has not got something, or does not say what it has."""
         self._failed = True
-        self._leave(reason)
+        if not self._logged_failure:
+            self._logged_failure = True
+            self._leave(reason)
+        self.reason = reason
 
     async def close(self) -> None:
         """End what is being written and read."""
@@ -181,22 +186,21 @@ class Follower:
     async def _wait(self, tasks: set[asyncio.Task[None]]) -> None:
         _, late = await asyncio.wait(tasks, timeout=self.wait)
         if late:
+            self._late()
+
+    def _late(self) -> None:
+        """It is out of step until it is known whether it failed: then it is said why."""
+        if self.in_step:
             self._leave(f"it has not answered for {self.wait:g} s")
 
     def _leave(self, reason: str) -> None:
-        # what is merely late may fail yet, and then says why
-        news = self.in_step or (self._failed and not self._logged_failure)
-        if news or self._failed:
-            self.reason = reason
-        self.in_step = False
-        self._logged_failure = self._failed
-        if news:
-            self.log.warning(
-                "%s, which does not serve, is out of step, and holds no route up: %s",
-                self.name,
-                reason,
-            )
-            self.on_change()
+        self.in_step, self.reason = False, reason
+        self.log.warning(
+            "%s, which does not serve, is out of step, and holds no route up: %s",
+            self.name,
+            reason,
+        )
+        self.on_change()
 
 
 def _said(error: BaseException, seconds: float) -> str:
