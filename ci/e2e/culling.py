@@ -9,6 +9,8 @@ import threading
 
 import aiohttp
 
+from .load import Sockets
+
 __all__ = ["Socket"]
 
 
@@ -62,14 +64,18 @@ class Socket:
 
     async def _run(self) -> None:
         headers = {"Authorization": f"token {self.token}"}
-        connector = aiohttp.TCPConnector(ssl=self.context or True)
-        async with (
-            aiohttp.ClientSession(headers=headers, connector=connector) as session,
-            session.ws_connect(self.url) as socket,
-        ):
-            self.opened.set()
-            while not socket.closed:
-                with contextlib.suppress(TimeoutError):
-                    await socket.receive(self.pause)
-                if self.pause is not None and not socket.closed:
-                    await socket.ping()
+        sockets = Sockets()
+        connector = aiohttp.TCPConnector(socket_factory=sockets, ssl=self.context or True)
+        try:
+            async with (
+                aiohttp.ClientSession(headers=headers, connector=connector) as session,
+                session.ws_connect(self.url) as socket,
+            ):
+                self.opened.set()
+                while not socket.closed:
+                    with contextlib.suppress(TimeoutError):
+                        await socket.receive(self.pause)
+                    if self.pause is not None and not socket.closed:
+                        await socket.ping()
+        finally:
+            await sockets.closed()

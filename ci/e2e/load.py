@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp.connector import AddrInfoType
 
-__all__ = ["Closed", "Counted", "Failed", "Load"]
+__all__ = ["Closed", "Counted", "Failed", "Load", "Sockets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Counted:
         )
 
 
-class _Sockets:
+class Sockets:
     """Makes the sockets of clients, and knows which of them are open.
 
     Args:
@@ -192,7 +192,7 @@ class Load:
     async def _run(self) -> None:
         headers = {"Authorization": f"token {self.token}"}
         timeout = aiohttp.ClientTimeout(total=self.TIMEOUT)
-        usual, apart = _Sockets(), _Sockets(anew="//127." in self.url)
+        usual, apart = Sockets(), Sockets(anew="//127." in self.url)
         kept = aiohttp.TCPConnector(limit=0, socket_factory=usual, ssl=self.ssl)
         fresh = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=apart, ssl=self.ssl)
         lasting = aiohttp.TCPConnector(limit=0, socket_factory=usual, ssl=self.ssl)

@@ -27,7 +27,16 @@ from e2e.figures import note
 from e2e.kube import Kube, until
 from e2e.move import RESTART
 from e2e.site import TOKEN, new_namespace
-from e2e.ways import INGRESS, REPLICA_IMAGE, Release, is_standin, umbrella
+from e2e.ways import (
+    INGRESS,
+    REPLICA_IMAGE,
+    WITHOUT_SYNC,
+    AskingFor,
+    Release,
+    acme,
+    is_standin,
+    umbrella,
+)
 
 #: what users may make up of themselves
 FORGED = {
@@ -40,9 +49,6 @@ FORGED = {
 #: seconds without data after which a server is culled: replicas tell of it once a minute
 IDLE = 130
 TEST_IDLE = {"enabled": True, "timeout": IDLE, "every": 5}
-
-
-pytestmark = pytest.mark.measured
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +247,7 @@ def test_two_releases_of_one_name_do_not_see_each_other(both: Both) -> None:
         assert where.startswith(f"{release.url}/hub/login"), where
 
 
-def test_letsencrypt_puts_autohttps_in_front(both: Both) -> None:
+def test_letsencrypt_puts_autohttps_in_front(both: Both, authority: Authority) -> None:
     if is_standin():
         pytest.skip("the stand-in has no autohttps: name a chart of z2jh in Z2JH_CHART")
     release, kube = both.offload, both.offload.kube
@@ -249,10 +255,11 @@ def test_letsencrypt_puts_autohttps_in_front(both: Both) -> None:
     (controller,) = kube.ready("app=ingress", 1)
     pods = [str(ip_network(f"{controller.status.pod_ip}/16", strict=False))]
     image, _, tag = REPLICA_IMAGE.rpartition(":")
+    host = "hub.example.org"
     https = {
         "type": "letsencrypt",
-        "hosts": ["hub.example.org"],
-        # nobody answers: it goes on with a certificate of its own
+        "hosts": [host],
+        # nobody answers: it goes on with the certificate that it has got before
         "letsencrypt": {"contactEmail": "me@example.org", "acmeServer": "https://127.0.0.1:9/"},
     }
     release.set(
@@ -267,17 +274,18 @@ def test_letsencrypt_puts_autohttps_in_front(both: Both) -> None:
         },
         {"replica": {"trust": pods}},
     )
+    certificate, key = authority.pair("letsencrypt", "letsencrypt", hosts=[host])
+    kept = f"--from-literal=acme.json={acme(host, certificate, key)}"
+    kube.kubectl("create", "secret", "generic", "kept", kept)
     release.helm("upgrade", wait=0)
-    # what keeps its certificate in a Secret is an image that is not there
-    without = [
-        {"op": "remove", "path": "/spec/template/spec/initContainers"},
-        {"op": "remove", "path": "/spec/template/spec/containers/1"},
-    ]
-    kube.kubectl("patch", "deployment", "autohttps", "--type=json", f"-p={json.dumps(without)}")
+    kube.kubectl(
+        "patch", "deployment", "autohttps", "--type=json", f"-p={json.dumps(WITHOUT_SYNC)}"
+    )
     kube.ready("app=jupyterhub,component=autohttps", 1)
     for name in ("proxy", "hub", "junction-replica"):
         kube.kubectl("rollout", "status", f"deployment/{name}", "--timeout=120s")
     release.url = kube.node_port("proxy-public", "https")
+    release.context = AskingFor(host, authority.certificate)
     release.ready()
     uses_a_lab(release, "béla")
     heard = release.heard(FORGED)

@@ -6,6 +6,7 @@ controller is made of the Traefik in the replica's image, as no other is on the 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -23,7 +24,16 @@ from .move import PROXY, RELEASE, VALUES
 from .person import Person
 from .site import CHART, HUB_CHART, MEMBERS, REPLICAS, ROOT, SMALL, TOKEN, merged
 
-__all__ = ["ECHO", "INGRESS", "Release", "is_standin", "umbrella"]
+__all__ = [
+    "ECHO",
+    "INGRESS",
+    "WITHOUT_SYNC",
+    "AskingFor",
+    "Release",
+    "acme",
+    "is_standin",
+    "umbrella",
+]
 
 REPLICA_IMAGE = "quay.io/jupyterhub-junction/replica:0.1.0"
 
@@ -105,6 +115,57 @@ spec:
         capabilities: {drop: [ALL]}
         seccompProfile: {type: RuntimeDefault}
 """
+
+
+#: of autohttps: what keeps its certificate in a Secret is an image that is not there
+WITHOUT_SYNC: list[dict[str, Any]] = [
+    {"op": "remove", "path": "/spec/template/spec/containers/1"},
+    *(
+        {"op": "replace", "path": f"/spec/template/spec/initContainers/0/{key}", "value": value}
+        for key, value in {
+            "image": REPLICA_IMAGE,
+            "args": ["install", "-m600", "/mnt/acme.json", "/etc/acme/acme.json"],
+        }.items()
+    ),
+    {
+        "op": "add",
+        "path": "/spec/template/spec/initContainers/0/volumeMounts/-",
+        "value": {"name": "kept", "mountPath": "/mnt"},
+    },
+    {
+        "op": "add",
+        "path": "/spec/template/spec/volumes/-",
+        "value": {"name": "kept", "secret": {"secretName": "kept"}},
+    },
+]
+
+
+def acme(host: str, certificate: Path, key: Path) -> str:
+    """What autohttps' Traefik keeps of a certificate that it has got."""
+    certificate_, key_ = (base64.b64encode(one.read_bytes()).decode() for one in (certificate, key))
+    kept = {"domain": {"main": host}, "certificate": certificate_, "key": key_, "Store": "default"}
+    return json.dumps({"default": {"Account": None, "Certificates": [kept]}})
+
+
+class AskingFor(ssl.SSLContext):
+    """Asks for a host, and expects its certificate, whatever address the connection goes to."""
+
+    host: str
+
+    def __new__(cls, host: str, authority: Path) -> AskingFor:
+        made = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+        made.host = host
+        made.load_verify_locations(authority)
+        return made
+
+    def __init__(self, host: str, authority: Path) -> None:
+        super().__init__()
+
+    def wrap_socket(self, *words: Any, **options: Any) -> ssl.SSLSocket:
+        return super().wrap_socket(*words, **options | {"server_hostname": self.host})
+
+    def wrap_bio(self, *words: Any, **options: Any) -> ssl.SSLObject:
+        return super().wrap_bio(*words, **options | {"server_hostname": self.host})
 
 
 def is_standin() -> bool:
