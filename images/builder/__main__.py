@@ -34,7 +34,7 @@ VERSION = tomllib.loads((ROOT / "proxy_plugin" / "pyproject.toml").read_text())[
 KEPT = 4
 
 # The package's own needs; what hub and servers need beside them.  The versions are pinned.
-AGENT = ("aiohttp", "cryptography", "jupyterhub", "pyroute2", "tomli-w", "traitlets", "uvloop")
+AGENT = ("aiohttp", "cryptography", "jupyterhub", "tomli-w", "traitlets", "uvloop")
 HUB = (
     "jupyterhub-kubespawner", "jupyterhub-idle-culler", "nullauthenticator", "oauthenticator",
     "pycurl", "statsd", "psycopg2-binary", "PyMySQL",

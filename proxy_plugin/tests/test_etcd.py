@@ -655,3 +655,25 @@ def test_a_member_that_learns_is_passed_over_and_not_the_end() -> None:
     assert isinstance(error.as_store_error("agent"), StoreUnavailable)
     other = RpcError("etcd-1", FAILED_PRECONDITION, "etcdserver: lease already exists")
     assert not other.transient
+
+
+async def test_time_that_the_client_was_held_up_itself_is_not_etcds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a machine that gives it no CPU: the member has answered, and nobody has read it."""
+    store = EtcdStore(["http://127.0.0.1:1", "http://127.0.0.1:2"], timeout=5)
+    loop = asyncio.get_running_loop()
+    clock, lost, asked = loop.time, 0.0, 0
+
+    async def call_one(*_: object, **__: object) -> dict[str, str]:
+        nonlocal lost, asked
+        asked += 1
+        if asked == 1:
+            lost = 10.0
+            await asyncio.Event().wait()
+        return {"answer": "here"}
+
+    monkeypatch.setattr(loop, "time", lambda: clock() + lost)
+    monkeypatch.setattr(store.gateway, "call_one", call_one)
+    assert await store.gateway.call("/v3/kv/range", {}) == {"answer": "here"}
+    assert asked == 2

@@ -15,8 +15,9 @@ import re
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
 from urllib.parse import urlsplit
+
+from .tcp_diag import established
 
 __all__ = ["JITTER", "Address", "Resolver", "last_data", "newest_by_route"]
 
@@ -25,9 +26,6 @@ JITTER = 0.02
 
 #: IP address and port
 Address = tuple[str, int]
-
-_ESTABLISHED = 1 << 1  # TCP_ESTABLISHED, as a set of states
-_INFO = 1 << 1  # INET_DIAG_INFO, as a set of extensions
 
 
 def _sockets_of(pid: int) -> frozenset[int]:
@@ -61,39 +59,12 @@ def last_data(
     Raises:
         OSError: the kernel has no INET_DIAG, or refuses it now.
     """
-    try:
-        from pyroute2 import DiagSocket
-        from pyroute2.netlink.exceptions import NetlinkError
-    except ImportError as error:
-        raise OSError(f"pyroute2 cannot be used: {error}") from None
-    try:
-        return _last_data(DiagSocket, pids, clock)
-    except NetlinkError as error:
-        raise OSError(error.code, str(error)) from None
-
-
-def _last_data(
-    diag_socket: Any, pids: Collection[int] | None, clock: Callable[[], float]
-) -> dict[Address, float]:
     wanted = None if pids is None else frozenset().union(*map(_sockets_of, pids))
     newest: dict[Address, float] = {}
-    with diag_socket() as diag:
-        diag.bind()
-        now = clock()
-        for family in (socket.AF_INET, socket.AF_INET6):
-            rows = diag.get_sock_stats(family=family, states=_ESTABLISHED, extensions=_INFO)
-            for row in rows:
-                if wanted is not None and row["idiag_inode"] not in wanted:
-                    continue
-                info = row.get_attr("INET_DIAG_INFO")
-                if info is None:
-                    continue
-                idle = min(info["tcpi_last_data_sent"], info["tcpi_last_data_recv"]) / 1000
-                host = row["idiag_dst"]
-                if host.startswith("::ffff:"):
-                    host = host[7:]
-                address = (host, row["idiag_dport"])
-                newest[address] = max(newest.get(address, 0.0), now - idle)
+    now = clock()
+    for one in established():
+        if wanted is None or one.inode in wanted:
+            newest[one.peer] = max(newest.get(one.peer, 0.0), now - one.silent)
     return newest
 
 

@@ -183,10 +183,13 @@ class Gateway:
                 if left <= 0:
                     break
                 share = max(left / 2, min(left, _SHORTEST_TRY))
+                due = clock() + share
                 try:
-                    async with asyncio.timeout(share):
+                    async with asyncio.timeout_at(due):
                         result = await one(endpoint)
                 except TimeoutError:
+                    # what this process was held up itself says nothing of etcd
+                    deadline += max(0.0, clock() - due)
                     failures[endpoint] = Transport(endpoint, f"no answer in {share:.1f} s")
                 except Transport as error:
                     failures[endpoint] = error
