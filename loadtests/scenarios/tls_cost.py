@@ -1,9 +1,9 @@
 """What TLS costs a replica: ``python -m scenarios.tls_cost --seconds 5``.
 
 Two replicas of one table, the one with a certificate and the other without, and one stand-in for
-all users' servers; wrk asks each over kept connections, and over a new one for each request.  CPU is
-user and system time of the replica's Traefik.  wrk speaks HTTP/1.1, and takes no session up again: a
-new connection is a whole handshake of TLS 1.3, by a certificate with a key on P-256.
+all users' servers; wrk asks each over kept connections, and over a new one for each request.  CPU
+is user and system time of the replica's Traefik.  wrk speaks HTTP/1.1, and takes no session up
+again: a new connection is a whole handshake of TLS 1.3, by a certificate with a key on P-256.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ async def _cost(replica: Replica, scheme: str, close: bool, seconds: int, folder
 
 
 async def _measure(subject: Subject, folder: Path, target: str, seconds: int) -> list[str]:
-    assert subject.etcd is not None and subject.hub is not None
+    assert subject.etcd is not None
+    assert subject.hub is not None
     files = make_certificates(folder / "tls")
     arguments = [f"--ssl-cert={files.server_cert}", f"--ssl-key={files.server_key}"]
     secure = Replica("secure", subject.etcd, folder, arguments)

@@ -98,7 +98,8 @@ def _silent(part: bytes, at: int, end: int) -> int | None:
     while at + _ATTRIBUTE.size <= end:
         length, kind = _ATTRIBUTE.unpack_from(part, at)
         if kind == _INFO:
-            return min(_SILENT.unpack_from(part, at + _ATTRIBUTE.size))
+            sent, received = _SILENT.unpack_from(part, at + _ATTRIBUTE.size)
+            return min(int(sent), int(received))
         at += max((length + 3) & ~3, _ATTRIBUTE.size)
     return None
 
