@@ -75,12 +75,11 @@ async def _measure(subject: Subject, folder: Path, target: str, seconds: int) ->
         await secure.ready()
         await subject.hub.call("add", names=[f"n{one}" for one in range(USERS)], target=target)
         plain = subject.replicas[0]
-        for one in (plain, secure):
 
-            async def all_its_own(one: Replica = one) -> bool:
-                return not (await one.status())["pending"]
+        async def settled() -> bool:
+            return not any([(await one.status())["pending"] for one in (plain, secure)])
 
-            await until(all_its_own, "all routes in Traefik's table", deadline=LIMIT)
+        await until(settled, "all routes are in Traefik's tables", deadline=LIMIT)
         lines = []
         for close, what in ((False, "a kept connection"), (True, "a connection of its own")):
             http = await _cost(plain, "http", close, seconds, folder)
