@@ -21,7 +21,6 @@ from bench.world import World, program
 from bench.wrk import CONNECTIONS, GRACE, parse, script
 from harness.certificates import make_certificates
 from harness.replicas import Replica
-from harness.waiting import until
 
 from .local import LIMIT, stand_in
 
@@ -75,11 +74,9 @@ async def _measure(subject: Subject, folder: Path, target: str, seconds: int) ->
         await secure.ready()
         await subject.hub.call("add", names=[f"n{one}" for one in range(USERS)], target=target)
         plain = subject.replicas[0]
-
-        async def settled() -> bool:
-            return not any([(await one.status())["pending"] for one in (plain, secure)])
-
-        await until(settled, "all routes are in Traefik's tables", deadline=LIMIT)
+        async with asyncio.timeout(LIMIT):
+            while any([(await one.status())["pending"] for one in (plain, secure)]):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         lines = []
         for close, what in ((False, "a kept connection"), (True, "a connection of its own")):
             http = await _cost(plain, "http", close, seconds, folder)
