@@ -78,4 +78,5 @@ class Socket:
                     if self.pause is not None and not socket.closed:
                         await socket.ping()
         finally:
-            await sockets.closed()
+            with contextlib.suppress(TimeoutError):  # what failed before says more
+                await sockets.closed()

@@ -121,10 +121,9 @@ class Kube:
         """
 
         def moments() -> list[float]:
-            lines = self.kubectl("logs", pod, "--timestamps").splitlines()
-            # the container runtime's nanoseconds are more digits than Python reads
+            lines = self.kubectl("logs", pod, "--timestamps", check=False).splitlines()
             return [
-                datetime.fromisoformat(line[:26] + "+00:00").timestamp()
+                datetime.fromisoformat(line.partition(" ")[0]).timestamp()
                 for line in lines
                 if text in line
             ]

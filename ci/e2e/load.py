@@ -25,6 +25,10 @@ from aiohttp.connector import AddrInfoType
 __all__ = ["Closed", "Counted", "Failed", "Load", "Sockets"]
 
 
+#: seconds: asyncio gives up the other side's part of a goodbye after 30
+GOODBYE = 35.0
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """One request that failed; times are of the monotonic clock, in seconds."""
@@ -101,11 +105,13 @@ class Sockets:
         self._made = {one for one in self._made if one.fileno() >= 0} | {made}
         return made
 
-    async def closed(self, deadline: float = 10.0) -> None:
-        """Wait until all are closed: under TLS both sides say goodbye first."""
-        async with asyncio.timeout(deadline):
-            while any(one.fileno() >= 0 for one in self._made):  # noqa: ASYNC110 (nobody tells)
-                await asyncio.sleep(0.01)
+    async def closed(self) -> None:
+        """Wait until all are closed: under TLS both sides say goodbye first, or time is up."""
+        deadline = asyncio.get_running_loop().time() + GOODBYE
+        while left := sum(one.fileno() >= 0 for one in self._made):
+            if asyncio.get_running_loop().time() > deadline:
+                raise TimeoutError(f"{left} sockets are open {GOODBYE:g} s after the end")
+            await asyncio.sleep(0.01)
 
 
 class Load:
@@ -150,7 +156,7 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(self.TIMEOUT + 10)
+        self._thread.join(self.TIMEOUT + GOODBYE + 15)
         if self._error is not None:
             raise self._error
         assert not self._thread.is_alive(), "the load did not end"
@@ -224,8 +230,7 @@ class Load:
             for each in sockets:
                 each.cancel()
             await asyncio.gather(*sockets, return_exceptions=True)
-        await usual.closed()
-        await apart.closed()
+        await asyncio.gather(usual.closed(), apart.closed())
 
     async def _request(self, session: aiohttp.ClientSession, path: str) -> None:
         began, said = time.monotonic(), ""

@@ -21,9 +21,9 @@ MARGIN = 3.0
 
 
 def lost(counted: Counted, at: float, most: int) -> None:
-    """No request failed but those that were in flight when something was killed."""
+    """No request failed but those that were in flight when something was killed, or seen dead."""
     later = [one for one in counted.failed if one.began > at]
-    assert not later, f"began after the kill: {later[:5]} of {counted}"
+    assert not later, f"began later: {later[:5]} of {counted}"
     assert len(counted.failed) <= most, counted
 
 
@@ -36,10 +36,11 @@ def killed(site: Site, selector: str, program: str) -> tuple[Any, float]:
 @pytest.mark.usefixtures("owned")
 def test_a_killed_traefik_fails_only_what_was_in_flight_on_it(site: Site) -> None:
     with site.load(websockets=12) as load:
-        pod, _ = killed(site, REPLICAS, "traefik")
+        pod, at = killed(site, REPLICAS, "traefik")
         load.more(600)
         # whom the kernel let in before its supervisor had seen it dead was about to be its user
-        at = site.kube.logged(pod.metadata.name, "traefik ended with code -9")
+        seen = site.kube.logged(pod.metadata.name, "traefik ended with code -9")
+        at = min(max(at, seen), at + MARGIN)
     note("a Traefik killed", load.counted)
     lost(load.counted, at, most=5)
     assert 0 < len(load.counted.closed) < 12, "those on the other replica stay open"

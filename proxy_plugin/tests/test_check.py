@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 from aiohttp import web
+from harness.ports import has_ipv6
 
 from jupyterhub_junction import check as module
 from jupyterhub_junction.check import CheckFailed, _Target, check
@@ -91,15 +91,6 @@ def test_what_is_no_address(given: str) -> None:
     # fd00::1 without a port cannot be told from fd00: and port 1
     with pytest.raises(argparse.ArgumentTypeError):
         _served_at(given)
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as one:
-            one.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 async def test_the_target_is_reached_by_ipv6() -> None:

@@ -203,6 +203,20 @@ async def test_a_read_that_is_late_says_why_once_it_fails(
     assert await follower.read(seven) == 7
 
 
+async def test_a_check_that_could_not_ask_puts_nothing_in_step() -> None:
+    side, follower = Side(), Follower("the side", LOG, wait=SHORT)
+    side.open.clear()
+    assert await follower.read(lambda: side.take("")) is None
+    with follower.check():
+        assert await follower.read(lambda: side.take("")) is None
+    assert not follower.in_step
+    side.open.set()
+    await until(lambda: not side.running, deadline=SOON)
+    with follower.check():
+        await follower.read(lambda: side.take(""))
+    assert follower.in_step
+
+
 async def test_what_is_still_written_ends_with_the_hub() -> None:
     side, follower = Side(), Follower("the side", LOG, wait=SHORT)
     side.open.clear()

@@ -2,7 +2,8 @@
 
 Invariants:
 
-* A call ends within its deadline, with an answer or with one of :mod:`store`'s errors.
+* A call ends within its deadline, with an answer or with one of :mod:`store`'s errors; it gets back
+  the time by which its own process, without CPU, say, noticed that an endpoint was late.
 * A call that fails on one endpoint goes on to the next; the one that answered last comes first.
 * A call may reach etcd more than once (an answer lost on the way is asked for again elsewhere), so
   only what may be done twice is sent through here.
@@ -188,7 +189,7 @@ class Gateway:
                     async with asyncio.timeout_at(due):
                         result = await one(endpoint)
                 except TimeoutError:
-                    # what this process was held up itself says nothing of etcd
+                    # not etcd's: its answer may be here, and nobody has read it
                     deadline += max(0.0, clock() - due)
                     failures[endpoint] = Transport(endpoint, f"no answer in {share:.1f} s")
                 except Transport as error:

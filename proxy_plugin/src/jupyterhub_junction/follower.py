@@ -38,7 +38,8 @@ class Follower:
     Args:
         name: of the side, for the log.
         wait: seconds that one call waits for it at most.
-        on_change: called when it falls out of step or is in step again.
+        on_change: called when it falls out of step, when it is known why, and when it is in step
+            again.
 
     Attributes:
         in_step: whether it has all that was asked for, as far as is known.
@@ -113,7 +114,9 @@ class Follower:
     async def read(self, read: Callable[[], Awaitable[T]]) -> T | None:
         """What the side has, or None where it does not say so in time."""
         if self._reading is not None and not self._reading.done():
-            return None  # it still owes an answer to the question before
+            # it still owes an answer to the question before
+            self._failed = self._failed or not self.in_step
+            return None
         reading = asyncio.create_task(self._read(read))
         self._reading = reading
         await asyncio.wait({reading}, timeout=self.wait)
@@ -189,9 +192,11 @@ class Follower:
             self._late()
 
     def _late(self) -> None:
-        """It is out of step until it is known whether it failed: then it is said why."""
+        """It is out of step from now on; if it fails in the end, :meth:`fail` says why."""
+        reason = f"it has not answered for {self.wait:g} s"
         if self.in_step:
-            self._leave(f"it has not answered for {self.wait:g} s")
+            self._leave(reason)
+        self.reason = reason
 
     def _leave(self, reason: str) -> None:
         self.in_step, self.reason = False, reason

@@ -8,7 +8,6 @@ each connection: with the thousands that a class has open, half of an agent's ti
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
 import struct
@@ -57,7 +56,8 @@ def established() -> Iterator[Established]:
     """All connections of this network namespace; blocks for some milliseconds.
 
     Raises:
-        OSError: the kernel has no sock_diag for TCP, or refuses it now.
+        OSError: the kernel has no sock_diag for TCP, refuses it now, says nothing for 10 s, or
+            says what cannot be read.
     """
     if not hasattr(socket, "AF_NETLINK"):
         raise OSError(errno.ENOSYS, "netlink is Linux's")
@@ -66,7 +66,7 @@ def established() -> Iterator[Established]:
         for family in (socket.AF_INET, socket.AF_INET6):
             ask = _ASK.pack(family, socket.IPPROTO_TCP, 1 << (_INFO - 1), _STATE_ESTABLISHED)
             kernel.send(
-                _HEADER.pack(_HEADER.size + len(ask), _BY_FAMILY, _REQUEST_DUMP, family, 0) + ask
+                _HEADER.pack(_HEADER.size + len(ask), _BY_FAMILY, _REQUEST_DUMP, 0, 0) + ask
             )
             yield from _answer(kernel, family)
 
@@ -74,19 +74,23 @@ def established() -> Iterator[Established]:
 def _answer(kernel: socket.socket, family: int) -> Iterator[Established]:
     texts: dict[bytes, str] = {}
     while True:
-        part = kernel.recv(_PART)
+        part, _, flags, _ = kernel.recvmsg(_PART)
+        if flags & socket.MSG_TRUNC or not part:
+            raise OSError(errno.EMSGSIZE, "sock_diag: a part of the answer is too long")
         at = 0
         while at < len(part):
-            length, kind, _, sequence, _ = _HEADER.unpack_from(part, at)
+            length, kind, _, _, _ = _HEADER.unpack_from(part, at)
+            if length < _HEADER.size or at + length > len(part):
+                raise OSError(errno.EBADMSG, f"sock_diag: a message of {length} bytes")
             begin, end = at + _HEADER.size, at + length
             at += (length + 3) & ~3
-            if sequence != family:
-                continue
             if kind in (_ERROR, _DONE):
                 (code,) = _CODE.unpack_from(part, begin) if end - begin >= _CODE.size else (0,)
                 if code < 0:
                     raise OSError(-code, f"sock_diag: {os.strerror(-code)}")
                 return
+            if end - begin < _ROW.size:
+                raise OSError(errno.EBADMSG, f"sock_diag: a connection of {end - begin} bytes")
             port, address, inode = _ROW.unpack_from(part, begin)
             silent = _silent(part, begin + _ROW.size, end)
             if silent is not None:
@@ -97,7 +101,7 @@ def _answer(kernel: socket.socket, family: int) -> Iterator[Established]:
 def _silent(part: bytes, at: int, end: int) -> int | None:
     while at + _ATTRIBUTE.size <= end:
         length, kind = _ATTRIBUTE.unpack_from(part, at)
-        if kind == _INFO:
+        if kind == _INFO and length >= _ATTRIBUTE.size + _SILENT.size:
             sent, received = _SILENT.unpack_from(part, at + _ATTRIBUTE.size)
             return min(int(sent), int(received))
         at += max((length + 3) & ~3, _ATTRIBUTE.size)
@@ -105,7 +109,5 @@ def _silent(part: bytes, at: int, end: int) -> int | None:
 
 
 def _text(address: bytes, family: int) -> str:
-    if family == socket.AF_INET:
-        return str(ipaddress.IPv4Address(address[:4]))
-    found = ipaddress.IPv6Address(address)
-    return str(found.ipv4_mapped or found)
+    used = address[:4] if family == socket.AF_INET else address
+    return socket.inet_ntop(family, used).removeprefix("::ffff:")

@@ -20,6 +20,16 @@ FIRST, LAST = 11000, 29999
 LANE = 500
 
 
+def has_ipv6() -> bool:
+    """Whether programs here can be reached by IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6) as one:
+            one.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 class Lane:
     """Ports of this process, which holds them as long as it lives."""
 
