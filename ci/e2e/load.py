@@ -198,10 +198,10 @@ class Load:
     async def _run(self) -> None:
         headers = {"Authorization": f"token {self.token}"}
         timeout = aiohttp.ClientTimeout(total=self.TIMEOUT)
-        usual, apart = Sockets(), Sockets(anew="//127." in self.url)
-        kept = aiohttp.TCPConnector(limit=0, socket_factory=usual, ssl=self.ssl)
-        fresh = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=apart, ssl=self.ssl)
-        lasting = aiohttp.TCPConnector(limit=0, socket_factory=usual, ssl=self.ssl)
+        made = Sockets(anew="//127." in self.url)
+        kept = aiohttp.TCPConnector(limit=0, socket_factory=made, ssl=self.ssl)
+        fresh = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=made, ssl=self.ssl)
+        lasting = aiohttp.TCPConnector(limit=0, socket_factory=made, ssl=self.ssl)
         # requests need no token, and have none: a server asks the hub about one now and then, and
         # waits for it while the hub is away
         async with (
@@ -230,7 +230,7 @@ class Load:
             for each in sockets:
                 each.cancel()
             await asyncio.gather(*sockets, return_exceptions=True)
-        await asyncio.gather(usual.closed(), apart.closed())
+        await made.closed()
 
     async def _request(self, session: aiohttp.ClientSession, path: str) -> None:
         began, said = time.monotonic(), ""

@@ -114,7 +114,10 @@ class Replica:
         assert self.process is not None
         path = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
         for pid in Path(path).read_text().split():
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            try:
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended meanwhile
             if (b"traefik" in command[0]) == (name == "traefik"):
                 return int(pid)
         raise ProcessLookupError(f"{self.name} has no {name} now")
