@@ -176,6 +176,10 @@ class Load:
                 raise TimeoutError(f"not within {deadline:g} s: {self.counted}")
             self._stop.wait(0.05)
 
+    def reopened(self) -> None:
+        """Wait until all WebSockets are open again; one that came to an ending pod hangs first."""
+        self.wait(lambda seen: seen.open >= self.websockets, self.TIMEOUT + 30)
+
     def event(self, what: str) -> float:
         """Note what is being done now; returns the moment, of the monotonic clock."""
         now = time.monotonic()

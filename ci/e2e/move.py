@@ -149,7 +149,7 @@ class Z2jh:
             self.step()
             until(self.hub.answers, "the hub through CHP", 60)
             until(lambda: self.hub.has_routes(PEOPLE), "all routes in CHP", 120)
-            load.wait(lambda seen: seen.open >= load.websockets, load.TIMEOUT + 30)
+            load.reopened()
         print(f"z2jh's own upgrade: {load.counted}")
         return load.counted
 

@@ -98,6 +98,6 @@ def upgrade(release: WithChp | WithJunction) -> Counted:
         release.helm("upgrade")
         until(release.hub.answers, "the hub through the proxy", 120)
         until(lambda: release.hub.has_routes(PEOPLE), "all routes", 120)
-        load.wait(lambda seen: seen.open >= load.websockets, 60)
+        load.reopened()
         load.more(200)
     return load.counted

@@ -123,8 +123,7 @@ def take_over(z2jh: Z2jh, load: Load) -> float:
     """CHP's pod becomes a replica; returns when it ended, by its WebSockets, which end with it."""
     began = time.monotonic()
     z2jh.step("takeover")
-    # one that came to the pod as it ended hangs as long as its client waits
-    load.wait(lambda seen: seen.open >= load.websockets, load.TIMEOUT + 30)
+    load.reopened()
     load.more(100)
     print(f"takeover: {load.counted}")
     closed = [one.at for one in load.counted.closed if one.at > began]

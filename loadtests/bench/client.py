@@ -180,6 +180,8 @@ class Load:
     times: list[float] = field(default_factory=list)
     wrong: int = 0
     first_wrong: str = ""
+    #: of the wrong ones, those that were not sent, as too many waited for an answer
+    held: int = 0
 
     @property
     def sent(self) -> int:
@@ -230,6 +232,7 @@ async def steady(
                 running.add(task)
                 task.add_done_callback(running.discard)
             else:
+                load.held += 1
                 load.refuse(f"over {CONNECTIONS} requests wait for an answer")
             number += 1
     finally:

@@ -13,7 +13,7 @@ from .client import Address, Connection
 from .results import Skipped
 from .world import program
 
-__all__ = ["Wrk", "parse", "run_wrk", "script"]
+__all__ = ["Wrk", "ask", "parse", "run_wrk", "script"]
 
 CONNECTIONS = 32
 THREADS = 1
@@ -88,21 +88,31 @@ async def run_wrk(address: Address, paths: Sequence[str], seconds: float, folder
         Skipped: there is no wrk.
         ValueError: it gave no result, or the first path is not answered with 200 before it runs.
     """
-    wrk = program("wrk", "JUNCTION_WRK")
-    if wrk is None:
-        raise Skipped("wrk is not on PATH, and JUNCTION_WRK does not name it")
     # a good figure has to be real: of the server's answers, not of a quick error
     connection = Connection(address)
     first = await connection.get(paths[0])
     connection.close()
     if first.status != 200:
         raise ValueError(f"{paths[0]} is answered with {first.status} {first.body[:80]!r}")
+    return await ask(f"http://{address[0]}:{address[1]}", script(paths), seconds, folder)
+
+
+async def ask(url: str, lua_script: str, seconds: float, folder: Path) -> Wrk:
+    """Run wrk on a URL without a path, by a script such as :func:`script` makes.
+
+    Raises:
+        Skipped: there is no wrk.
+        ValueError: it gave no result.
+    """
+    wrk = program("wrk", "JUNCTION_WRK")
+    if wrk is None:
+        raise Skipped("wrk is not on PATH, and JUNCTION_WRK does not name it")
     with tempfile.NamedTemporaryFile("w", suffix=".lua", dir=folder) as lua:
-        lua.write(script(paths))
+        lua.write(lua_script)
         lua.flush()
         process = await asyncio.create_subprocess_exec(
             wrk, f"-c{CONNECTIONS}", f"-t{THREADS}", f"-d{max(1, round(seconds))}s", "--latency",
-            f"-s{lua.name}", f"http://{address[0]}:{address[1]}",
+            f"-s{lua.name}", url,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from bench.contestants import Subject, start_junction
 from bench.processes import Usage
 from bench.world import World, program
-from bench.wrk import CONNECTIONS, GRACE, parse, script
+from bench.wrk import ask, script
 from harness.certificates import make_certificates
 from harness.replicas import Replica
 
@@ -32,36 +31,23 @@ USERS = 50
 WARM = 1
 
 
-def _wrk(url: str, close: bool, seconds: int, folder: Path) -> int:
-    """How many requests were answered.
+async def _cost(replica: Replica, scheme: str, close: bool, seconds: int, folder: Path) -> float:
+    """Microseconds of Traefik's CPU for one request.
 
     Raises:
-        ValueError: some were not, or not with 200.
+        ValueError: some were not answered with 200.
     """
-    wrk = program("wrk", "JUNCTION_WRK")
-    assert wrk is not None
-    lua = folder / "paths.lua"
+    url = f"{scheme}://127.0.0.1:{replica.port}"
     closing = 'wrk.headers["Connection"] = "close"\n' if close else ""
-    lua.write_text(closing + script([f"/user/n{number}/small" for number in range(USERS)]))
-    said = subprocess.run(
-        [wrk, f"-c{CONNECTIONS}", "-t1", f"-d{seconds}s", "--latency", f"-s{lua}", url],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds + GRACE,
-    )  # fmt: skip
-    found = parse(said.stdout)
+    lua = closing + script([f"/user/n{number}/small" for number in range(USERS)])
+    roles = {"traefik": replica.child("traefik")}
+    await ask(url, lua, WARM, folder)
+    before = Usage.now(roles)
+    found = await ask(url, lua, seconds, folder)
+    after = Usage.now(roles)
     if found.failed:
         raise ValueError(f"{found.failed} of {found.requests} requests to {url} failed")
-    return found.requests
-
-
-async def _cost(replica: Replica, scheme: str, close: bool, seconds: int, folder: Path) -> float:
-    """Microseconds of Traefik's CPU for one request."""
-    url = f"{scheme}://127.0.0.1:{replica.port}"
-    roles = {"traefik": replica.child("traefik")}
-    await asyncio.to_thread(_wrk, url, close, WARM, folder)
-    before = Usage.now(roles)
-    count = await asyncio.to_thread(_wrk, url, close, seconds, folder)
-    after = Usage.now(roles)
-    return (after.cpu["traefik"][1] - before.cpu["traefik"][1]) * 1e6 / count
+    return (after.cpu["traefik"][1] - before.cpu["traefik"][1]) * 1e6 / found.requests
 
 
 async def _measure(subject: Subject, folder: Path, target: str, seconds: int) -> list[str]:

@@ -510,10 +510,9 @@ def test_a_small_run_measures_and_leaves_nothing(
         assert found[contestant, "live"].number("early") == 0
         assert found[contestant, "live"].number("early_gone") == 0
     restore = found["junction-1", "restore"]
-    # where CPU is short, the load itself refuses what it is behind with
-    behind = "requests wait for an answer" in str(restore.values.get("first_failure"))
-    assert restore.number("failed") == 0 or behind
-    assert (found["junction-1", "restore"].number("requests") or 0) > 0
+    # all that was sent was answered; where CPU is short, not all is
+    assert restore.number("failed") == restore.number("held")
+    assert (restore.number("requests") or 0) > 0
     assert (found["junction-1", "recovery"].number("back_s") or 0) > 0
     assert list(tmp_path.iterdir()) == []
     assert set(psutil.Process().children(recursive=True)) - before == set()

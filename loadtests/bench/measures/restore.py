@@ -28,6 +28,7 @@ class Restore:
     from_loss_s: the same from when all members were killed.
     requests: sent to all replicas meanwhile.
     failed: those of them that the user's server did not answer; none is sent again.
+    held: of the failed, those that were not sent, as too many waited for an answer.
     renewed: requests of the probes that were sent again, since a kept connection was closed.
     """
 
@@ -36,6 +37,7 @@ class Restore:
     requests: int
     failed: int
     first_failure: str = ""
+    held: int = 0
     renewed: int = 0
 
 
@@ -73,5 +75,5 @@ async def measure(bench: Bench) -> Restore:
         await asyncio.gather(asking, return_exceptions=True)
     return Restore(
         round(at - empty, 3), round(at - begun, 3), load.sent, load.wrong, load.first_wrong,
-        found.renewed,
+        load.held, found.renewed,
     )  # fmt: skip

@@ -143,10 +143,8 @@ class Follower:
     def fail(self, reason: str) -> None:
         """Take note that the side has not got something, or does not say what it has."""
         self._failed = True
-        if not self._logged_failure:
-            self._logged_failure = True
-            self._leave(reason)
-        self.reason = reason
+        self._leave(reason, news=not self._logged_failure)
+        self._logged_failure = True
 
     async def close(self) -> None:
         """End what is being written and read."""
@@ -193,19 +191,17 @@ class Follower:
 
     def _late(self) -> None:
         """It is out of step from now on; if it fails in the end, :meth:`fail` says why."""
-        reason = f"it has not answered for {self.wait:g} s"
-        if self.in_step:
-            self._leave(reason)
-        self.reason = reason
+        self._leave(f"it has not answered for {self.wait:g} s", news=self.in_step)
 
-    def _leave(self, reason: str) -> None:
+    def _leave(self, reason: str, *, news: bool) -> None:
         self.in_step, self.reason = False, reason
-        self.log.warning(
-            "%s, which does not serve, is out of step, and holds no route up: %s",
-            self.name,
-            reason,
-        )
-        self.on_change()
+        if news:
+            self.log.warning(
+                "%s, which does not serve, is out of step, and holds no route up: %s",
+                self.name,
+                reason,
+            )
+            self.on_change()
 
 
 def _said(error: BaseException, seconds: float) -> str:
