@@ -8,7 +8,8 @@ import pytest
 from options import GROUPS
 from rendering import CHART, FULL, at, merged, nested, render
 
-from jupyterhub_junction import cli, environment
+from jupyterhub_junction import cli
+from jupyterhub_junction.etcd import environment
 
 REPLICA, ETCD = f"Deployment/{FULL}-replica", f"StatefulSet/{FULL}-etcd"
 

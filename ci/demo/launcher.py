@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jupyterhub_junction.sockets import free_ports
+from jupyterhub_junction.ports import free_ports
 
 from .programs import Program, answers, end_marked, wait
 from .table import Etcd

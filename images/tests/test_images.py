@@ -17,7 +17,7 @@ from container import Container, Image
 from harness.etcd_cluster import EtcdCluster, access
 from harness.waiting import until
 
-from jupyterhub_junction.sockets import free_ports
+from jupyterhub_junction.ports import free_ports
 
 pytestmark = pytest.mark.needs_programs
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -16,7 +15,7 @@ from harness.replicas import Replica
 
 from jupyterhub_junction.conformance.surroundings import free_port
 
-from .client import Address, Connection, until_served
+from .client import Address
 from .hub import Hub
 from .static_proxies import start_nginx_proxy, start_traefik
 from .world import World, program
@@ -221,10 +220,6 @@ async def _static(
 ) -> AsyncIterator[Subject]:
     address, pids, stop = await start(around, directory)
     try:
-        connection = Connection(address)
-        async with asyncio.timeout(START):
-            await until_served(connection, "/user/n0/")
-        connection.close()
         yield Subject([address], pids=lambda: _with_children(pids))
     finally:
         stop()

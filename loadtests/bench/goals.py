@@ -21,7 +21,7 @@ N = 10_000
 
 #: what may not have happened while a number was measured: by measure, the count's path and name
 _WRONG = {
-    "requests": (("small.failed", "wrong answers"),),
+    "requests": (("small.failed", "wrong answers"), ("turns_failed", "wrong answers")),
     "forwarder": (("failed", "wrong answers"),),
     "steady": (("failed", "requests that failed"), ("failed_changes", "changes that failed")),
 }
@@ -141,7 +141,8 @@ def _at_least(bound: float) -> Callable[[float], bool]:
 
 
 def _speed(contestant: str) -> Number:
-    return Number(contestant, "requests", "small.per_second")
+    """Beside bare Traefik's, turn about: so two contestants are compared over a machine's moods."""
+    return Number(contestant, "requests", "beside_bare")
 
 
 _LIVE = Number("junction-3", "live", "live.median")
@@ -157,7 +158,7 @@ GOALS = [
     Goal("requests/s of a replica, beside CHP", "≥ 2.5 ×", N,
          _speed("junction-1"), _at_least(2.5), " ×", beside=_speed("chp")),
     Goal("requests/s of a replica, beside bare Traefik", "≥ 0.85 ×", N,
-         _speed("junction-1"), _at_least(0.85), " ×", beside=_speed("traefik-bare")),
+         _speed("junction-1"), _at_least(0.85), " ×"),
     Goal("p99 of requests during 20 changes/s, beside the quiet p99 (3 replicas)", "≤ 1.5 ×", N,
          Number("junction-3", "steady", "churn.p99"), _at_most(1.5), " ×",
          beside=Number("junction-3", "steady", "quiet.p99")),

@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,11 @@ __all__: list[str] = []
 ANSWERS = 100
 #: routes that are deleted at once when many go
 DELETES = 100
+
+
+def _own_target(number: int) -> str:
+    """A target that no other route has, on loopback, where nothing listens."""
+    return f"http://127.{64 + (number >> 16)}.{number >> 8 & 255}.{number & 255}:9"
 
 
 def _chp(setup: dict[str, Any], settings: dict[str, Any]) -> Any:
@@ -127,14 +133,23 @@ class HubSide:
 
     # --- commands: each returns what goes into its answer
 
-    async def add(self, names: list[str], target: str) -> float:
-        """Servers of these users have started, all at once; returns when add_route was called."""
+    async def add(self, names: list[str], target: str, unasked: Sequence[str] = ()) -> float:
+        """Servers of these users have started, all at once; returns when add_route was called.
+
+        Args:
+            unasked: those of them that no request will be for: as real ones, each has a target of
+                its own.  Those that requests are for share ``target``, where a server answers.
+        """
+        targets = dict.fromkeys(names, target)
+        targets |= {name: _own_target(number) for number, name in enumerate(unasked)}
         for name in names:
-            self._runs(name, target)
+            self._runs(name, targets[name])
         called = time.monotonic()
         await asyncio.gather(
             *(
-                self.proxy.add_route(f"/user/{name}/", target, {"user": name, "server_name": ""})
+                self.proxy.add_route(
+                    f"/user/{name}/", targets[name], {"user": name, "server_name": ""}
+                )
                 for name in names
             )
         )

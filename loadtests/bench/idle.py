@@ -25,8 +25,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
 
-from jupyterhub_junction import loops
-from jupyterhub_junction.forwarder import Forwarder, Limits
+from jupyterhub_junction.forwarder import loops
+from jupyterhub_junction.forwarder.server import Forwarder, Limits
 from jupyterhub_junction.routes import Route, RouteTable
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: hub.example\r\nCookie: session=0123456789abcdef\r\n\r\n"

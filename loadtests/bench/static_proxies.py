@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 from jupyterhub_junction.conformance.surroundings import free_port
 
-from .client import Address
+from .client import Address, Connection, until_served
 from .processes import Program
 from .world import World, program, start_nginx
 
 __all__ = ["start_nginx_proxy", "start_traefik"]
+
+#: seconds until it serves
+START = 60.0
 
 Started = tuple[Address, dict[str, int], Callable[[], None]]
 
@@ -54,7 +58,7 @@ async def start_nginx_proxy(around: World, directory: Path) -> Started:
     config = directory / "proxy.conf"
     config.write_text(_nginx_config(port, around.server, around.echo, directory))
     nginx = start_nginx(program("nginx", "JUNCTION_NGINX") or "nginx", config, directory)
-    return await _listening(nginx, port, "nginx")
+    return await _serving(nginx, port, "nginx")
 
 
 async def start_traefik(around: World, directory: Path) -> Started:
@@ -81,13 +85,19 @@ async def start_traefik(around: World, directory: Path) -> Started:
         ],
         directory / "traefik.log",
     )
-    return await _listening(traefik, port, "traefik")
+    return await _serving(traefik, port, "traefik")
 
 
-async def _listening(started: Program, port: int, role: str) -> Started:
+async def _serving(started: Program, port: int, role: str) -> Started:
+    """It listens before it has its route."""
+    connection = Connection(("127.0.0.1", port))
     try:
         await started.listening(port)
+        async with asyncio.timeout(START):
+            await until_served(connection, "/user/n0/")
     except BaseException:
         started.stop()
         raise
+    finally:
+        connection.close()
     return ("127.0.0.1", port), {role: started.process.pid}, started.stop

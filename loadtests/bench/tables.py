@@ -30,6 +30,7 @@ COLUMNS = [
     Column("probes sent again, as a kept connection was closed", "live", ("renewed",)),
     Column("1,000 more at once, live everywhere (s)", "batch", ("live_s",)),
     Column("requests/s, 6 bytes", "requests", ("small.per_second",)),
+    Column("beside bare Traefik, turn about (×)", "requests", ("beside_bare",)),
     Column("the control: without a proxy, just before", "requests", ("control",)),
     Column("their median / p99 (ms)", "requests", ("small.median", "small.p99")),
     Column("requests/s, 1 MB", "requests", ("large.per_second",)),

@@ -17,7 +17,7 @@ from demo import Demo, DemoError
 from demo.launcher import CONFIG
 from demo.programs import Program, answers, wait
 
-from jupyterhub_junction.sockets import free_ports
+from jupyterhub_junction.ports import free_ports
 
 from .local import AWAY, stand_in
 from .options import Options

@@ -18,7 +18,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from jupyterhub_junction import loops
+from jupyterhub_junction.forwarder import loops
 
 __all__ = ["EVENT_PAUSE", "SIZE", "application"]
 

@@ -10,14 +10,14 @@ import uvloop
 from harness.ports import Lane
 from hypothesis import settings
 
-from jupyterhub_junction import sockets
+from jupyterhub_junction import ports
 
 # by default an example that takes longer than 200 ms fails, which a busy machine may do to any
 settings.register_profile("junction", deadline=None)
 settings.load_profile("junction")
 
 # free_port asks free_ports, and all else that the tests import is imported after this
-sockets.free_ports = Lane().free_ports
+ports.free_ports = Lane().free_ports
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,8 +15,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from harness.waiting import SOON, until
 
-from jupyterhub_junction.activity_reports import ActivityReports
-from jupyterhub_junction.agent import Agent, AgentOptions
+from jupyterhub_junction.agent.activity_reports import ActivityReports
+from jupyterhub_junction.agent.agent import Agent, AgentOptions
 from jupyterhub_junction.keys import (
     ACTIVITY,
     REPLICAS,
@@ -29,8 +29,8 @@ from jupyterhub_junction.keys import (
 )
 from jupyterhub_junction.routes import Route
 from jupyterhub_junction.store import Delete, MemoryStore, Put, StoreRefused
-from jupyterhub_junction.traefik import RenderOptions
-from jupyterhub_junction.traefik_api import TraefikAPI, TraefikError
+from jupyterhub_junction.traefik.api import TraefikAPI, TraefikError
+from jupyterhub_junction.traefik.documents import RenderOptions
 
 PASSWORD = "secret"  # noqa: S105
 LOG = logging.getLogger("test.agent")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from bench.goals import GOALS, Verdict, verdicts
+from bench.measures.requests import ratio
 from bench.results import Outcome, Run
 from bench.tables import COLUMNS, glance_table, goals_table, notes, size_table
 
 P99 = "add → live on all of 3 replicas, p99"
+BESIDE_BARE = "requests/s of a replica, beside bare Traefik"
 BESIDE_CHP = "requests/s of a replica, beside CHP"
 ANY_SIZE = "requests/s of junction-inprocess, beside CHP, at any size"
 CHURN = "p99 of requests during 20 changes/s, beside the quiet p99 (3 replicas)"
@@ -20,7 +22,7 @@ def live(routes: int) -> Outcome:
 
 
 def speed(contestant: str, routes: int, per_second: float, failed: int = 0) -> Outcome:
-    values = {"small": {"per_second": per_second, "failed": failed}}
+    values = {"small": {"failed": failed}, "beside_bare": per_second, "turns_failed": 0}
     return Outcome(contestant, routes, "requests", values)
 
 
@@ -88,6 +90,17 @@ def test_requests_that_failed_are_no_speed() -> None:
     )
     slow = [speed("chp", 10_000, 1.0, failed=1), speed("junction-1", 10_000, 3000.0)]
     assert verdict(BESIDE_CHP, *slow).word == "not measured (chp, N = 10,000: 1 wrong answers)"
+
+
+def test_what_failed_turn_about_is_no_speed() -> None:
+    values = {"small": {"failed": 0}, "beside_bare": 0.9, "turns_failed": 1}
+    found = verdict(BESIDE_BARE, Outcome("junction-1", 10_000, "requests", values))
+    assert found.word == "**missed** (junction-1, N = 10,000: 1 wrong answers)"
+
+
+def test_turns_are_held_against_the_yardstick_around_them() -> None:
+    assert ratio([0.9, 1.8, 0.45], [1.0, 1.0, 3.0, 1.0]) == 0.9  # 0.9, 0.9, 0.225
+    assert ratio([2.0], [1.0, 3.0]) == 1.0
 
 
 def test_changes_and_requests_that_failed_are_no_steady_load() -> None:

@@ -9,7 +9,7 @@ from harness.heads import request, response
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyterhub_junction.bodies import (
+from jupyterhub_junction.forwarder.bodies import (
     ChunkedBody,
     LengthBody,
     UntilClose,
@@ -18,7 +18,7 @@ from jupyterhub_junction.bodies import (
     request_body,
     response_body,
 )
-from jupyterhub_junction.http11 import BadMessage
+from jupyterhub_junction.forwarder.http11 import BadMessage
 
 # -- framing
 

@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 from harness.ports import has_ipv6
 
-from jupyterhub_junction import check as module
-from jupyterhub_junction.check import CheckFailed, _Target, check
 from jupyterhub_junction.cli import _served_at
+from jupyterhub_junction.commands import check as module
+from jupyterhub_junction.commands.check import CheckFailed, _Target, check
 from jupyterhub_junction.store import MemoryStore, Put, Snapshot, Store, StoreRefused
 
 log = logging.getLogger("junction")

@@ -23,8 +23,8 @@ from harness.forwarding import app
 from harness.replicas import Replica
 from harness.waiting import until
 
+from jupyterhub_junction.ports import free_port
 from jupyterhub_junction.proxies.etcd import TraefikEtcdProxy
-from jupyterhub_junction.sockets import free_port
 
 pytestmark = pytest.mark.needs_programs
 

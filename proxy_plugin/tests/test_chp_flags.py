@@ -10,8 +10,8 @@ import subprocess
 import pytest
 
 from jupyterhub_junction import chp_command, cli
-from jupyterhub_junction.chp_flags import FLAGS, FlagRefused, translate
-from jupyterhub_junction.commands import REFUSED
+from jupyterhub_junction.commands.chp_flags import FLAGS, FlagRefused, translate
+from jupyterhub_junction.commands.replica import REFUSED
 
 # As Zero to JupyterHub starts it, HUB_SERVICE_PORT filled in by Kubernetes.
 Z2JH = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jupyterhub_junction.cli import main
-from jupyterhub_junction.commands import REFUSED
+from jupyterhub_junction.commands.replica import REFUSED
 
 REPLICA = ["replica", "--listen=127.0.0.1:0", "--etcd=http://127.0.0.1:1", "--name=one"]
 

@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 from harness.forwarding import deadline
 
-from jupyterhub_junction.client import ClientConnection
-from jupyterhub_junction.connection import Registry
-from jupyterhub_junction.forwarder import Forwarder
-from jupyterhub_junction.limits import Limits
+from jupyterhub_junction.forwarder.client import ClientConnection
+from jupyterhub_junction.forwarder.connection import Registry
+from jupyterhub_junction.forwarder.limits import Limits
+from jupyterhub_junction.forwarder.server import Forwarder
 
 __all__ = ["deadline"]
 

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from jupyterhub_junction import connection
-from jupyterhub_junction.connection import Connection, Registry
-from jupyterhub_junction.limits import Limits
+from jupyterhub_junction.forwarder import connection
+from jupyterhub_junction.forwarder.connection import Connection, Registry
+from jupyterhub_junction.forwarder.limits import Limits
 
 EVERY_LOOP = True
 

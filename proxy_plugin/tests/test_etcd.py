@@ -15,9 +15,9 @@ from harness.etcd_cluster import USERS, EtcdCluster
 from harness.store_contract import CONTRACT, Check, batches
 from harness.waiting import CLUSTER, until
 
-from jupyterhub_junction.etcd import EtcdStore
-from jupyterhub_junction.etcd_errors import FAILED_PRECONDITION, RpcError
-from jupyterhub_junction.sockets import free_ports
+from jupyterhub_junction.etcd.errors import FAILED_PRECONDITION, RpcError
+from jupyterhub_junction.etcd.store import EtcdStore
+from jupyterhub_junction.ports import free_ports
 from jupyterhub_junction.store import (
     Batch,
     Compacted,

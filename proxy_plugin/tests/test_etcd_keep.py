@@ -14,14 +14,14 @@ import aiohttp
 import pytest
 from harness.waiting import until
 
-from jupyterhub_junction.etcd_config import MemberOptions
-from jupyterhub_junction.etcd_keep import Keeper
-from jupyterhub_junction.etcd_passwords import Passwords
-from jupyterhub_junction.etcd_peers import Access
-from jupyterhub_junction.etcd_prepare import Preparation
-from jupyterhub_junction.etcd_process import end_etcd, is_etcd_of
-from jupyterhub_junction.etcd_status import serve_keeper
-from jupyterhub_junction.membership import Node
+from jupyterhub_junction.etcd_member.config import MemberOptions
+from jupyterhub_junction.etcd_member.keep import Keeper
+from jupyterhub_junction.etcd_member.membership import Node
+from jupyterhub_junction.etcd_member.passwords import Passwords
+from jupyterhub_junction.etcd_member.peers import Access
+from jupyterhub_junction.etcd_member.prepare import Preparation
+from jupyterhub_junction.etcd_member.process import end_etcd, is_etcd_of
+from jupyterhub_junction.etcd_member.status import serve_keeper
 
 ME = Node(0, "etcd-0", "https://127.0.0.1:1", "https://127.0.0.1:2")
 log = logging.getLogger("junction")

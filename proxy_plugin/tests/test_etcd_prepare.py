@@ -14,8 +14,8 @@ from harness.etcd_cluster import USERS
 from harness.etcd_pods import Pods
 from harness.waiting import until
 
-from jupyterhub_junction.etcd_errors import RpcError, Transport
-from jupyterhub_junction.membership import Running
+from jupyterhub_junction.etcd.errors import RpcError, Transport
+from jupyterhub_junction.etcd_member.membership import Running
 from jupyterhub_junction.store import Delete, Put, StoreError, StoreUnavailable
 
 # one cluster for all that leave it whole: to found one takes the longest

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from jupyterhub_junction.keys import TABLE, TableInfo
+from jupyterhub_junction.ports import free_ports
 from jupyterhub_junction.proxies.etcd import TraefikEtcdProxy
-from jupyterhub_junction.sockets import free_ports
 from jupyterhub_junction.store import MemoryStore, Store, StoreUnavailable
 
 HUB = SimpleNamespace(base_url="/hub/", host="http://127.0.0.1:8081", routespec="/")

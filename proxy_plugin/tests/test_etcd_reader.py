@@ -15,7 +15,7 @@ from harness.etcd_cluster import EtcdCluster
 from harness.store_contract import batches
 from harness.waiting import CLUSTER
 
-from jupyterhub_junction.etcd import EtcdStore
+from jupyterhub_junction.etcd.store import EtcdStore
 from jupyterhub_junction.store import Delete, Put
 
 pytestmark = pytest.mark.needs_programs

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jupyterhub_junction.cli import main
-from jupyterhub_junction.commands import REFUSED
-from jupyterhub_junction.etcd_disk import _identity, empty_disk, read_disk
-from jupyterhub_junction.etcd_upkeep import Health, left_over, next_to_defragment
-from jupyterhub_junction.membership import Disk, Member, Node
+from jupyterhub_junction.commands.replica import REFUSED
+from jupyterhub_junction.etcd_member.disk import _identity, empty_disk, read_disk
+from jupyterhub_junction.etcd_member.membership import Disk, Member, Node
+from jupyterhub_junction.etcd_member.upkeep import Health, left_over, next_to_defragment
 
 MIB = 1024 * 1024
 NODES = [Node(n, f"etcd-{n}", f"https://etcd-{n}:2380", f"https://etcd-{n}:2379") for n in range(3)]

@@ -7,8 +7,8 @@ from typing import Any
 
 from harness.heads import request
 
-from jupyterhub_junction.exchange import Exchange
-from jupyterhub_junction.limits import Limits
+from jupyterhub_junction.forwarder.exchange import Exchange
+from jupyterhub_junction.forwarder.limits import Limits
 
 
 class Counted(bytes):

@@ -8,7 +8,7 @@ import logging
 import pytest
 from harness.waiting import SOON, until
 
-from jupyterhub_junction.follower import MAX_REFUSED, Follower
+from jupyterhub_junction.proxies.follower import MAX_REFUSED, Follower
 
 LOG = logging.getLogger("test.follower")
 SHORT = 0.02

@@ -33,7 +33,7 @@ from harness.forwarding import (
 )
 from harness.waiting import until
 
-from jupyterhub_junction.forwarder import ForwardedRules, Forwarder, Limits
+from jupyterhub_junction.forwarder.server import ForwardedRules, Forwarder, Limits
 
 __all__ = ["deadline", "let_ports_go"]  # fixtures of every test here
 

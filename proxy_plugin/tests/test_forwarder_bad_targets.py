@@ -27,8 +27,8 @@ from harness.forwarding import (
 )
 from harness.waiting import until
 
-from jupyterhub_junction.backends import Backend
-from jupyterhub_junction.forwarder import Limits
+from jupyterhub_junction.forwarder.backends import Backend
+from jupyterhub_junction.forwarder.server import Limits
 
 __all__ = ["deadline", "let_ports_go"]  # fixtures of every test here
 

@@ -19,7 +19,7 @@ from harness.strict_http import Request, requests_in
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from jupyterhub_junction.forwarder import Forwarder
+from jupyterhub_junction.forwarder.server import Forwarder
 from jupyterhub_junction.routes import Route, RouteTable
 
 TE = "Transfer-Encoding: chunked"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jupyterhub_junction.go_runtime import go_environment
+from jupyterhub_junction.traefik.go_runtime import go_environment
 
 GIB = 1 << 30
 

@@ -7,7 +7,7 @@ from harness.heads import request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyterhub_junction.http11 import BadMessage, RequestHead, ResponseHead, find_head
+from jupyterhub_junction.forwarder.http11 import BadMessage, RequestHead, ResponseHead, find_head
 
 
 def test_a_head_keeps_bytes_and_order() -> None:

@@ -22,8 +22,8 @@ from certipy import Certipy
 from traitlets import TraitError
 from traitlets.config import Config
 
-from jupyterhub_junction import loops
-from jupyterhub_junction.limits import Limits
+from jupyterhub_junction.forwarder import loops
+from jupyterhub_junction.forwarder.limits import Limits
 from jupyterhub_junction.proxies.inprocess import InProcessProxy
 from jupyterhub_junction.routes import RouteError
 

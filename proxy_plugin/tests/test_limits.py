@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 from harness.forwarding import forwarding
 
-from jupyterhub_junction import forwarder, limits
-from jupyterhub_junction.limits import Limits, raise_file_limit
+from jupyterhub_junction.forwarder import limits
+from jupyterhub_junction.forwarder import server as forwarder
+from jupyterhub_junction.forwarder.limits import Limits, raise_file_limit
 
 INFINITE = resource.RLIM_INFINITY
 

@@ -22,7 +22,7 @@ from scenarios.options import chosen, parse
 from scenarios.remote import Deployment
 from scenarios.stage import LoadtestError
 
-from jupyterhub_junction.sockets import free_ports
+from jupyterhub_junction.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = ("loadtests", "proxy_plugin/tests", "ci")

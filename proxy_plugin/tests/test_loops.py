@@ -8,7 +8,7 @@ import contextlib
 import pytest
 import uvloop
 
-from jupyterhub_junction import loops
+from jupyterhub_junction.forwarder import loops
 
 
 async def running() -> type:

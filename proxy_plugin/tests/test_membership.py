@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyterhub_junction.membership import (
+from jupyterhub_junction.etcd_member.membership import (
     Absent,
     Disk,
     Found,

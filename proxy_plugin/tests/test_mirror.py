@@ -24,9 +24,9 @@ from jupyterhub.proxy import ConfigurableHTTPProxy
 from jupyterhub_junction.keys import TABLE
 from jupyterhub_junction.migrate.fill import MARK, Fill
 from jupyterhub_junction.migrate.fill import Chp as ChpApi
+from jupyterhub_junction.ports import free_ports
 from jupyterhub_junction.proxies.etcd import TraefikEtcdProxy
 from jupyterhub_junction.proxies.mirror import IN_STEP, MirroredProxy
-from jupyterhub_junction.sockets import free_ports
 
 pytestmark = pytest.mark.needs_programs
 

@@ -262,7 +262,7 @@ def template(
 
 
 def test_the_guard_renders_to_a_flag_that_a_replica_takes(tmp_path: Path) -> None:
-    from jupyterhub_junction.chp_flags import translate
+    from jupyterhub_junction.commands.chp_flags import translate
 
     done = template(tmp_path, "takeover")
     assert done.returncode == 0, done.stderr

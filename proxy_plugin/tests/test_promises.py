@@ -23,7 +23,7 @@ from harness.waiting import until
 from harness.world import Load, World, make_world
 
 from jupyterhub_junction.keys import REPLICAS, ROUTES
-from jupyterhub_junction.sockets import free_ports
+from jupyterhub_junction.ports import free_ports
 from jupyterhub_junction.store import Delete, Put, StoreError
 
 pytestmark = pytest.mark.needs_programs

@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from jupyterhub_junction.agent.replica import Apply, Replica
 from jupyterhub_junction.keys import ROUTES, TABLE, TableInfo, encode_route
-from jupyterhub_junction.replica import Apply, Replica
 from jupyterhub_junction.routes import Route, RouteTable
 from jupyterhub_junction.store import Batch, Event, Item, Snapshot
 

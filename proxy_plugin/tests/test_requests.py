@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from harness.heads import request
 
-from jupyterhub_junction.backends import parse_target
-from jupyterhub_junction.http11 import BadMessage, RequestHead
-from jupyterhub_junction.requests import PassedRequest, error_request
-from jupyterhub_junction.rewrite import ForwardedRules, Peer
+from jupyterhub_junction.forwarder.backends import parse_target
+from jupyterhub_junction.forwarder.http11 import BadMessage, RequestHead
+from jupyterhub_junction.forwarder.requests import PassedRequest, error_request
+from jupyterhub_junction.forwarder.rewrite import ForwardedRules, Peer
 
 WEBSOCKET = ("Connection: keep-alive, Upgrade", "Upgrade: WebSocket")
 

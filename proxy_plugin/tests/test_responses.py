@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from harness.heads import request, response
 
-from jupyterhub_junction.http11 import BadMessage, RequestHead, ResponseHead
-from jupyterhub_junction.responses import PassedResponse, plain_response
+from jupyterhub_junction.forwarder.http11 import BadMessage, RequestHead, ResponseHead
+from jupyterhub_junction.forwarder.responses import PassedResponse, plain_response
 
 CHUNKED = "Transfer-Encoding: chunked"
 

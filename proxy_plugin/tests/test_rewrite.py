@@ -7,9 +7,9 @@ from harness.heads import request, response
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyterhub_junction.bodies import ChunkedBody, request_body
-from jupyterhub_junction.http11 import BadMessage, RequestHead, tokens
-from jupyterhub_junction.rewrite import (
+from jupyterhub_junction.forwarder.bodies import ChunkedBody, request_body
+from jupyterhub_junction.forwarder.http11 import BadMessage, RequestHead, tokens
+from jupyterhub_junction.forwarder.rewrite import (
     ForwardedRules,
     Peer,
     request_head,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jupyterhub_junction.runtime import Runtime, write_private
-from jupyterhub_junction.traefik_static import CONTROL_ENTRYPOINT
+from jupyterhub_junction.traefik.runtime import Runtime, write_private
+from jupyterhub_junction.traefik.static import CONTROL_ENTRYPOINT
 
 
 def test_a_folder_that_others_may_enter_is_refused_by_name(tmp_path: Path) -> None:

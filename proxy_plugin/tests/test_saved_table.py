@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from harness.waiting import SOON, until
 
+from jupyterhub_junction.agent.replica import Replica
+from jupyterhub_junction.agent.saved_table import SavedTable
 from jupyterhub_junction.changed import Changed
 from jupyterhub_junction.keys import ROUTES, TABLE, TableInfo, encode_route
-from jupyterhub_junction.replica import Replica
 from jupyterhub_junction.routes import Route
-from jupyterhub_junction.saved_table import SavedTable
 from jupyterhub_junction.store import Item, Snapshot
 
 LOG = logging.getLogger("test.saved")

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from jupyterhub_junction import runtime
 from jupyterhub_junction.conformance.implementation import Options, Running
 from jupyterhub_junction.conformance.surroundings import surroundings
 from jupyterhub_junction.conformance.wire import Truncated
 from jupyterhub_junction.conformance.world import World
 from jupyterhub_junction.proxies.file import TraefikFileProxy
+from jupyterhub_junction.traefik import runtime
 
 pytestmark = pytest.mark.needs_programs
 

@@ -17,9 +17,10 @@ import pytest
 from harness.unprivileged import unprivileged
 from harness.waiting import CLUSTER, SOON, until
 
-from jupyterhub_junction import barring
-from jupyterhub_junction.sockets import Door, free_ports, listen
-from jupyterhub_junction.supervisor import Child
+from jupyterhub_junction.ports import free_ports
+from jupyterhub_junction.traefik import barring
+from jupyterhub_junction.traefik.sockets import Door, listen
+from jupyterhub_junction.traefik.supervisor import Child
 
 LOG = logging.getLogger("test.sockets")
 

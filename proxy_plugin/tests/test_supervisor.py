@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness.waiting import SOON, until
 
-from jupyterhub_junction.supervisor import Child
+from jupyterhub_junction.traefik.supervisor import Child
 
 LOG = logging.getLogger("test.supervisor")
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pytest
 from harness.ports import has_ipv6
 
-from jupyterhub_junction import tcp_diag
-from jupyterhub_junction.tcp_diag import Established, established
+from jupyterhub_junction.agent import tcp_diag
+from jupyterhub_junction.agent.tcp_diag import Established, established
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_NETLINK"), reason="netlink is Linux's")
 

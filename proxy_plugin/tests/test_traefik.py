@@ -24,16 +24,16 @@ from harness.traefik_model import (
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from jupyterhub_junction import traefik
 from jupyterhub_junction.routes import Route, RouteTable
-from jupyterhub_junction.traefik import (
+from jupyterhub_junction.traefik import documents as traefik
+from jupyterhub_junction.traefik.documents import (
     FANOUT,
     RenderOptions,
     marker_name,
     render,
     with_marker,
 )
-from jupyterhub_junction.traefik_static import control_document, static_document
+from jupyterhub_junction.traefik.static import control_document, static_document
 
 
 @pytest.fixture(scope="module", params=[2, 5])

@@ -14,9 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from jupyterhub_junction import traefik
+from jupyterhub_junction.agent.replica import Apply, Replica
 from jupyterhub_junction.keys import ROUTES, TABLE, TableInfo, encode_route
-from jupyterhub_junction.replica import Apply, Replica
 from jupyterhub_junction.routes import (
     Route,
     RouteTable,
@@ -24,7 +23,8 @@ from jupyterhub_junction.routes import (
     without_dot_segments,
 )
 from jupyterhub_junction.store import Batch, Event, Item, Snapshot
-from jupyterhub_junction.traefik import RenderOptions, render
+from jupyterhub_junction.traefik import documents as traefik
+from jupyterhub_junction.traefik.documents import RenderOptions, render
 
 FORWARDER = "http://127.0.0.1:1"
 

@@ -18,7 +18,7 @@ from harness.waiting import until
 
 from jupyterhub_junction.keys import TableInfo, new_table_id
 from jupyterhub_junction.store import Put
-from jupyterhub_junction.user_certificate import UserCertificate
+from jupyterhub_junction.traefik.user_certificate import UserCertificate
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 import pytest
 from harness.waiting import SOON, until
 
-from jupyterhub_junction import writer as module
 from jupyterhub_junction.keys import ACTIVITY, REPLICAS, ROUTES, ReplicaReport
+from jupyterhub_junction.proxies import writer as module
+from jupyterhub_junction.proxies.writer import NotLive, TableWriter
 from jupyterhub_junction.routes import Route
 from jupyterhub_junction.store import (
     Delete,
@@ -23,7 +24,6 @@ from jupyterhub_junction.store import (
     StoreUnavailable,
     Written,
 )
-from jupyterhub_junction.writer import NotLive, TableWriter
 
 LOG = logging.getLogger("test.writer")
 

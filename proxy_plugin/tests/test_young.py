@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jupyterhub_junction.young import Young
+from jupyterhub_junction.agent.young import Young
 
 A, B = ("", "/user/a"), ("", "/user/b")
 

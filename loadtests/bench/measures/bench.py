@@ -15,13 +15,13 @@ from ..options import Settings
 from ..results import Skipped, TooSlow
 from ..world import World
 
-__all__ = ["Bench", "Everywhere", "live_everywhere", "spread"]
+__all__ = ["VERIFIED", "Bench", "Everywhere", "live_everywhere", "spread"]
 
 #: seconds that changes get to be applied before a quiet measurement
 SETTLED = 120.0
 #: routes that are probed while many are being added; all are when that is done
 SAMPLE = 20
-#: routes that are looked at once more when the clock has stopped
+#: routes that are looked at once more when the clock has stopped: those that requests are for
 VERIFIED = 1000
 
 
@@ -64,11 +64,11 @@ class Bench:
         except TimeoutError:
             raise TooSlow(f"changes were not all applied: over {SETTLED:g} s") from None
 
-    def paths(self, most: int = 1000) -> list[str]:
+    def paths(self, most: int = VERIFIED) -> list[str]:
         """Paths of routes spread over the whole table."""
         return [f"/user/n{number}/" for number in spread(self.routes, most)]
 
-    def others(self, most: int = 1000) -> list[str]:
+    def others(self, most: int = VERIFIED) -> list[str]:
         """Names of the users whose routes :meth:`paths` leaves out."""
         asked = set(spread(self.routes, most))
         return [f"n{number}" for number in range(self.routes) if number not in asked]

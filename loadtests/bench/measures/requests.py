@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
+from ..static_proxies import start_traefik
 from ..wrk import Wrk, run_wrk
 from .bench import Bench
 
-__all__ = ["Requests", "measure"]
+__all__ = ["Requests", "measure", "ratio"]
 
-#: how long the control takes, as a share of the others
+#: how long the control takes, and each turn of bare Traefik and the contestant, as a share
 CONTROL = 0.3
+TURN = 0.4
+#: how often the contestant has its turn
+TURNS = 3
 
 
 @dataclass
@@ -18,12 +26,17 @@ class Requests:
     """Small bodies (6 bytes), and large ones (1 MB), each at one replica.
 
     ``control`` is the same without a proxy, just before: where it differs much between two
-    contestants, the machine had other things to do, and their ratio says little.
+    contestants, the machine had other things to do, and the ratio of their figures says little.
+    ``beside_bare`` does without that: small bodies by the contestant and by a Traefik with one
+    route, turn about within seconds; None for those that are limits themselves.  ``turns_failed``
+    of the contestant's requests of that were not answered as they should.
     """
 
     small: Wrk
     large: Wrk
     control: float
+    beside_bare: float | None = None
+    turns_failed: int = 0
 
 
 async def measure(bench: Bench) -> Requests:
@@ -34,4 +47,41 @@ async def measure(bench: Bench) -> Requests:
     control = await run_wrk(bench.around.server, paths, seconds * CONTROL, folder)
     small = await run_wrk(address, paths, seconds, folder)
     large = await run_wrk(address, [f"{path}large" for path in paths], seconds, folder)
-    return Requests(small, large, control.per_second)
+    requests = Requests(small, large, control.per_second)
+    if not bench.static:
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            await _beside_bare(bench, Path(place), requests)
+    return requests
+
+
+async def _beside_bare(bench: Bench, folder: Path, requests: Requests) -> None:
+    """Turn about with a Traefik with one route, which stands idle between its turns."""
+    address, paths = bench.subject.addresses[0], bench.paths()
+    seconds = bench.settings.seconds * TURN
+    bare, _, stop = await start_traefik(bench.around, folder)
+    try:
+        yardstick = [await run_wrk(bare, paths, seconds, folder)]
+        found = []
+        for _ in range(TURNS):
+            found.append(await run_wrk(address, paths, seconds, folder))
+            yardstick.append(await run_wrk(bare, paths, seconds, folder))
+    finally:
+        stop()
+    requests.beside_bare = ratio([w.per_second for w in found], [w.per_second for w in yardstick])
+    requests.turns_failed = sum(one.failed for one in found)
+
+
+def ratio(found: list[float], yardstick: list[float]) -> float:
+    """The median of what was found beside the mean of the yardstick just before and just after.
+
+    Args:
+        found: one for each turn.
+        yardstick: one more.
+    """
+    pairs = itertools.pairwise(yardstick)
+    return round(
+        statistics.median(
+            2 * one / (before + after) for one, (before, after) in zip(found, pairs, strict=True)
+        ),
+        4,
+    )

@@ -1,7 +1,7 @@
 """``configurable-http-proxy``: a replica under the name and by the command line of CHP.
 
 So the proxy pod of Zero to JupyterHub becomes a replica by another image: its command, TLS files,
-probes and signals stay.  Where etcd is comes from the environment (:mod:`.environment`).
+probes and signals stay.  Where etcd is comes from the environment (:mod:`.etcd.environment`).
 
 A probe of ``/_chp_healthz`` on the port of users gets 200 from the moment on at which a complete
 table is served, and keeps getting it while etcd is away.  Before that it gets no 200, or no
@@ -18,10 +18,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__, environment
-from .chp_flags import FlagRefused, translate
+from . import __version__
 from .cli import run
-from .commands import REFUSED
+from .commands.chp_flags import FlagRefused, translate
+from .commands.replica import REFUSED
+from .etcd import environment
 
 __all__ = ["main"]
 

@@ -12,16 +12,18 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 
-from . import __version__, environment, loops
-from .check import CheckFailed
-from .commands import REFUSED, run_agent_command, run_check_command, run_replica_command
-from .etcd_commands import add_etcd_command, run_etcd_command
-from .etcd_prepare import PrepareFailed
-from .flag_types import is_header_name, is_http_url
+from . import __version__
+from .agent.replica import Pacing
+from .commands.check import CheckFailed
+from .commands.flag_types import is_header_name, is_http_url
+from .commands.replica import REFUSED, run_agent_command, run_check_command, run_replica_command
+from .etcd import environment
+from .etcd_member.commands import add_etcd_command, run_etcd_command
+from .etcd_member.prepare import PrepareFailed
+from .forwarder import loops
 from .keys import check_replica_name
-from .replica import Pacing
-from .runtime import TraefikMissing
 from .store import StoreRefused
+from .traefik.runtime import TraefikMissing
 
 __all__ = ["main", "run"]
 
@@ -383,7 +385,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] in (["migrate"], ["fill-chp"]):
-        from .migrate import command  # a replica needs nothing of it
+        from .migrate import command
 
         return (command.migrate if words[0] == "migrate" else command.fill_chp)(words[1:])
     return run(words)

@@ -20,7 +20,7 @@ from reference import CHP, needs, program
 
 from jupyterhub_junction.conformance.implementation import Implementation, Running
 from jupyterhub_junction.conformance.surroundings import Surroundings
-from jupyterhub_junction.sockets import free_port
+from jupyterhub_junction.ports import free_port
 
 # -- jupyterhub-traefik-proxy, the peer
 

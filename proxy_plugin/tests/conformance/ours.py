@@ -20,7 +20,7 @@ from jupyterhub_junction.proxies.file import TraefikFileProxy
 from jupyterhub_junction.proxies.inprocess import InProcessProxy
 from jupyterhub_junction.proxies.internal_ssl import internal_files
 from jupyterhub_junction.proxies.mirror import MirroredProxy
-from jupyterhub_junction.runtime import TraefikMissing, find_traefik
+from jupyterhub_junction.traefik.runtime import TraefikMissing, find_traefik
 
 #: The kernel's connection table, which activity is read from, knows no statuses.
 JUNCTION_FEATURES = frozenset(FEATURES) - {"activity-statuses"}

@@ -15,7 +15,7 @@ from jupyterhub.proxy import ConfigurableHTTPProxy
 
 from jupyterhub_junction.conformance.implementation import FEATURES, Implementation, Running
 from jupyterhub_junction.conformance.surroundings import Surroundings
-from jupyterhub_junction.sockets import free_port
+from jupyterhub_junction.ports import free_port
 
 
 def program(name: str, variable: str) -> str | None:

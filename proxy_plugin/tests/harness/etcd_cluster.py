@@ -18,9 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from jupyterhub_junction.etcd import EtcdStore, MemberStatus
-from jupyterhub_junction.etcd_roles import set_up_roles
-from jupyterhub_junction.sockets import free_ports
+from jupyterhub_junction.etcd.roles import set_up_roles
+from jupyterhub_junction.etcd.store import EtcdStore, MemberStatus
+from jupyterhub_junction.ports import free_ports
 
 from .certificates import Certificates, make_certificates
 

@@ -16,10 +16,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from jupyterhub_junction.etcd import EtcdStore
-from jupyterhub_junction.etcd_peers import Access
-from jupyterhub_junction.membership import Member, Node, Peer, Running
-from jupyterhub_junction.sockets import free_ports
+from jupyterhub_junction.etcd.store import EtcdStore
+from jupyterhub_junction.etcd_member.membership import Member, Node, Peer, Running
+from jupyterhub_junction.etcd_member.peers import Access
+from jupyterhub_junction.ports import free_ports
 
 from .certificates import Certificates, make_certificates
 from .etcd_cluster import USERS, etcd_program

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
-from jupyterhub_junction.forwarder import Forwarder
+from jupyterhub_junction.forwarder.server import Forwarder
 from jupyterhub_junction.routes import Route, RouteTable
 
 DEADLINE = 60.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jupyterhub_junction.http11 import RequestHead, ResponseHead
+from jupyterhub_junction.forwarder.http11 import RequestHead, ResponseHead
 
 
 def request(*lines: str, first: str = "GET /a?b=c HTTP/1.1", host: bool = True) -> RequestHead:

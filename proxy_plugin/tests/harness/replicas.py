@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from jupyterhub_junction.sockets import free_ports
+from jupyterhub_junction.ports import free_ports
 
 from .etcd_cluster import EtcdCluster
 from .unprivileged import own, unprivileged

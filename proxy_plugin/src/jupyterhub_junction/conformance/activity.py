@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 
-from ..sockets import free_port
+from ..ports import free_port
 from .backend import Backend, Exchange
 from .behaviours import behaviour
 from .client import UpgradeRefused

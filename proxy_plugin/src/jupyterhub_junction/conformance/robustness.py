@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import unquote
 
-from ..sockets import free_port
+from ..ports import free_port
 from .backend import Exchange
 from .behaviours import behaviour
 from .client import Answer

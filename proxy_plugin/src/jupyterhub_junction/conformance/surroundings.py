@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from ..sockets import free_port
+from ..ports import free_port
 from .backend import Backend, Exchange
 from .implementation import Options
 

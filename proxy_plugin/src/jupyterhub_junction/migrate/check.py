@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ..chp_flags import FLAGS
+from ..commands.chp_flags import FLAGS
 from .options import FATES, OPTIONS, Fate, Option
 from .presets import ONE
 

@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from .. import environment
-from ..etcd import EtcdStore
+from ..etcd import environment
+from ..etcd.store import EtcdStore
 from ..store import StoreRefused
 from .check import BadValues, check, merge, read
 from .fill import Chp, Fill

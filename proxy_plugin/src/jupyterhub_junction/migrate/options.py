@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..chp_flags import FLAGS
+from ..commands.chp_flags import FLAGS
 
 __all__ = ["FATES", "OPTIONS", "Fate", "Option", "table"]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import __version__
-from ..chp_flags import FlagRefused, translate
+from ..commands.chp_flags import FlagRefused, translate
 from .guard import guard
 
 __all__ = ["HUB_IMAGE", "ONE", "PRESETS", "REPLICA_IMAGE", "BadPreset", "Names", "preset"]

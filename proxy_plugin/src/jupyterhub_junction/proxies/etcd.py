@@ -10,8 +10,8 @@ from jupyterhub.proxy import Proxy
 from jupyterhub.utils import url_path_join
 from traitlets import Float, List, Unicode, default, validate
 
-from .. import environment
-from ..etcd import EtcdStore
+from ..etcd import environment
+from ..etcd.store import EtcdStore
 from ..keys import (
     ACTIVITY,
     ROUTES,
@@ -24,7 +24,7 @@ from ..keys import (
 )
 from ..routes import Route, check_routespec
 from ..store import Put, Store, StoreError, StoreRefused
-from ..writer import TableWriter
+from .writer import TableWriter
 
 __all__ = ["TraefikEtcdProxy"]
 

@@ -14,14 +14,14 @@ from jupyterhub.proxy import Proxy
 from jupyterhub.utils import url_path_join
 from traitlets import Float, Integer, List, Unicode
 
-from ..activity import JITTER, Resolver, newest_by_route
-from ..go_runtime import go_environment
+from ..agent.activity import JITTER, Resolver, newest_by_route
 from ..keys import iso_time
 from ..routes import Route, RouteTable, check_routespec
-from ..runtime import Runtime, find_traefik
-from ..supervisor import Child
-from ..traefik import RenderOptions, render, with_marker
-from ..traefik_api import TraefikAPI, TraefikError
+from ..traefik.api import TraefikAPI, TraefikError
+from ..traefik.documents import RenderOptions, render, with_marker
+from ..traefik.go_runtime import go_environment
+from ..traefik.runtime import Runtime, find_traefik
+from ..traefik.supervisor import Child
 from .internal_ssl import internal_files
 
 __all__ = ["TraefikFileProxy"]

@@ -21,8 +21,8 @@ from jupyterhub.proxy import Proxy
 from jupyterhub.utils import url_path_join
 from traitlets import Float, Integer, List, TraitError, Unicode, validate
 
-from ..forwarder import ForwardedRules, Forwarder, Limits
-from ..forwarder_thread import ForwarderThread
+from ..forwarder.server import ForwardedRules, Forwarder, Limits
+from ..forwarder.thread import ForwarderThread
 from ..routes import Route, RouteError, RouteTable
 from .internal_ssl import internal_files
 

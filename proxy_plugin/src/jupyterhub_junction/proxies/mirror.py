@@ -24,8 +24,8 @@ from jupyterhub.proxy import ConfigurableHTTPProxy, Proxy
 from prometheus_client import Gauge
 from traitlets import Enum, Float, default
 
-from ..follower import Follower
 from .etcd import TraefikEtcdProxy
+from .follower import Follower
 
 __all__ = ["MirrorStatus", "MirroredProxy"]
 

@@ -1,0 +1,1 @@
+"""What the commands ``junction`` and ``configurable-http-proxy`` take, and run."""

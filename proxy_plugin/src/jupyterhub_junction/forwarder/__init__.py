@@ -1,0 +1,1 @@
+"""The streaming reverse proxy in Python: behind each Traefik, and in the hub's process."""

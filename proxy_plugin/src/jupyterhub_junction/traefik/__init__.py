@@ -1,0 +1,1 @@
+"""Traefik: the documents that make it route, and the process that it is."""
