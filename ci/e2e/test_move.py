@@ -24,8 +24,6 @@ CHP_IMAGE = "quay.io/jupyterhub/configurable-http-proxy:"
 #: seconds before and after the end of CHP's pod: until every node has taken it out of the Service
 BEFORE, AFTER = 2.0, 20.0
 
-pytestmark = pytest.mark.measured
-
 
 @pytest.fixture(scope="module")
 def z2jh(access: cluster.Access) -> Iterator[Z2jh]:

@@ -29,7 +29,7 @@ def test_the_heap_gets_a_share_of_the_containers_memory(
     file.write_text(text)
     assert go_environment({"PATH": "/bin"}, tmp_path) == {
         "PATH": "/bin",
-        "GOGC": "200",
+        "GOGC": "125",
         **({"GOMEMLIMIT": limit} if limit else {}),
     }
 
