@@ -4,46 +4,107 @@ Two replicas of one table, the one with a certificate and the other without, and
 all users' servers; wrk asks each over kept connections, and over a new one for each request.  CPU
 is user and system time of the replica's Traefik.  wrk speaks HTTP/1.1, and takes its sessions up
 again, as browsers do: a new connection is a handshake of TLS 1.3 without the signature of a first
-one.
+one.  h2load, where there is one, asks by HTTP/2: over as many kept connections, each with one
+request at a time, so that only the protocol is another.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.contestants import Subject, start_junction
 from bench.processes import Usage
 from bench.world import World, program
-from bench.wrk import ask, script
+from bench.wrk import CONNECTIONS, GRACE, ask, script
 from harness.certificates import make_certificates
 from harness.replicas import Replica
 
 from .local import LIMIT, stand_in
 
-__all__ = ["main"]
+__all__ = ["Asked", "main", "parse_h2load"]
 
 USERS = 50
 #: seconds of load before those that count
 WARM = 1
 
 
-async def _cost(replica: Replica, scheme: str, close: bool, seconds: int, folder: Path) -> float:
+@dataclass(frozen=True)
+class Asked:
+    """Requests that were sent, and those of them that were not answered with 2xx."""
+
+    requests: int
+    failed: int
+
+
+Ask = Callable[[str, float], Awaitable[Asked]]
+
+
+def _paths() -> list[str]:
+    return [f"/user/n{number}/small" for number in range(USERS)]
+
+
+async def _wrk(folder: Path, close: bool, url: str, seconds: float) -> Asked:
+    closing = 'wrk.headers["Connection"] = "close"\n' if close else ""
+    found = await ask(url, closing + script(_paths()), seconds, folder)
+    return Asked(found.requests, found.failed)
+
+
+async def _h2load(program: str, folder: Path, url: str, seconds: float) -> Asked:
+    """Raises ValueError: it has not ended, printed no result, or spoke no HTTP/2."""
+    urls = folder / "h2load.txt"
+    urls.write_text("".join(f"{url}{path}\n" for path in _paths()))
+    process = await asyncio.create_subprocess_exec(
+        program, f"-c{CONNECTIONS}", "-m1", "-t1", f"-D{max(1, round(seconds))}", f"-i{urls}",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(seconds + GRACE):
+            said = (await process.communicate())[0].decode(errors="replace")
+    except TimeoutError:
+        raise ValueError(f"h2load has not ended {GRACE:g} s after its time") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return parse_h2load(said)
+
+
+def parse_h2load(said: str) -> Asked:
+    """What h2load printed.
+
+    Raises:
+        ValueError: it holds no result, or is of another protocol.
+    """
+    counted = re.search(
+        r"^requests: .* (\d+) done, \d+ succeeded, (\d+) failed", said, re.MULTILINE
+    )
+    moved = re.search(r"^status codes: \d+ 2xx, (\d+) 3xx", said, re.MULTILINE)
+    if counted is None or moved is None or "Application protocol: h2" not in said:
+        raise ValueError(f"h2load printed no result of HTTP/2: {said.strip()[-300:]!r}")
+    # to h2load a redirect is a success
+    return Asked(int(counted[1]), int(counted[2]) + int(moved[1]))
+
+
+async def _cost(replica: Replica, scheme: str, asking: Ask, seconds: int) -> float:
     """Microseconds of Traefik's CPU for one request.
 
     Raises:
         ValueError: some were not answered with 200.
     """
     url = f"{scheme}://127.0.0.1:{replica.port}"
-    closing = 'wrk.headers["Connection"] = "close"\n' if close else ""
-    lua = closing + script([f"/user/n{number}/small" for number in range(USERS)])
     roles = {"traefik": replica.child("traefik")}
-    await ask(url, lua, WARM, folder)
+    await asking(url, WARM)
     before = Usage.now(roles)
-    found = await ask(url, lua, seconds, folder)
+    found = await asking(url, seconds)
     after = Usage.now(roles)
     if found.failed:
         raise ValueError(f"{found.failed} of {found.requests} requests to {url} failed")
@@ -66,11 +127,17 @@ async def _measure(subject: Subject, folder: Path, target: str, seconds: int) ->
                 await asyncio.sleep(0.05)
         lines = []
         for close, what in ((False, "a kept connection"), (True, "a connection of its own")):
-            http = await _cost(plain, "http", close, seconds, folder)
-            https = await _cost(secure, "https", close, seconds, folder)
+            asking = partial(_wrk, folder, close)
+            http = await _cost(plain, "http", asking, seconds)
+            https = await _cost(secure, "https", asking, seconds)
             lines.append(
                 f"a request on {what}: {http:.0f} us of Traefik's CPU plain, {https:.0f} us by TLS"
             )
+        if h2load := program("h2load", "JUNCTION_H2LOAD"):
+            cost = await _cost(secure, "https", partial(_h2load, h2load, folder), seconds)
+            lines.append(f"a request on a kept connection by TLS and HTTP/2: {cost:.0f} us")
+        else:
+            lines.append("HTTP/2: h2load is not on PATH, and JUNCTION_H2LOAD does not name it")
         return lines
     finally:
         secure.stop()

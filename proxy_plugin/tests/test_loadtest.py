@@ -31,6 +31,7 @@ from scenarios.report import generator_note, markdown, page, write_report
 from scenarios.results import Result, Round
 from scenarios.runner import SCENARIOS
 from scenarios.stage import LoadtestError, Stage
+from scenarios.tls_cost import Asked, parse_h2load
 from scenarios.watch import Guard
 
 # --- times
@@ -324,6 +325,22 @@ def test_flames_are_as_wide_as_their_share() -> None:
     assert "width='750.0'" in found
     assert "work (75.0%)" in found
     assert flame_graph({}) == "<p>no samples</p>"
+
+
+H2LOAD = """
+Application protocol: h2
+finished in 5.00s, 2000.00 req/s, 1.00MB/s
+requests: 10003 total, 10032 started, 10000 done, 9999 succeeded, 1 failed, 0 errored, 0 timeout
+status codes: 9998 2xx, 1 3xx, 1 4xx, 0 5xx
+"""
+
+
+def test_what_h2load_counted_is_what_was_answered_by_http2() -> None:
+    assert parse_h2load(H2LOAD) == Asked(requests=10000, failed=2)
+    with pytest.raises(ValueError, match="no result of HTTP/2"):
+        parse_h2load(H2LOAD.replace("h2\n", "http/1.1\n"))
+    with pytest.raises(ValueError, match="could not connect"):
+        parse_h2load("could not connect")
 
 
 # --- what is refused

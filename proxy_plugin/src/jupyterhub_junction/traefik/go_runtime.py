@@ -1,9 +1,9 @@
 """How Traefik's Go runtime collects garbage: seldom, and within the container's memory.
 
 An apply builds a new table beside the old one, so much of its cost is the collector's, and what
-it leaves is most of Traefik's memory.  ``GOGC=125`` instead of Go's 100 makes a collection come less
-often, within 350 MB for 10,000 servers (200 takes more); and ``GOMEMLIMIT`` makes it come more
-often again where a container's memory would run out (https://go.dev/doc/gc-guide).
+it leaves is most of Traefik's memory.  ``GOGC=125`` instead of Go's 100 makes a collection come
+less often, within 350 MB for 10,000 servers (200 takes more); and ``GOMEMLIMIT`` makes it come
+more often again where a container's memory would run out (https://go.dev/doc/gc-guide).
 """
 
 from __future__ import annotations
