@@ -87,7 +87,7 @@ def _valid(text: str, version: str) -> str:
 def test_it_is_valid_in_every_kubernetes(name: str) -> None:
     for thing in render(renderings()[name]).values():
         if thing["apiVersion"].startswith("cert-manager.io/"):
-            continue  # not Kubernetes' own; looked at in test_chart_certificates.py
+            continue  # not Kubernetes' own
         if thing["kind"] == "Secret":
             thing = {**thing, "data": dict.fromkeys(thing.get("data") or {}, "eA==")}
         for version in VERSIONS:

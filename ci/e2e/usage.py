@@ -20,34 +20,8 @@ from .site import MEMBERS, Site, new_namespace
 
 #: seconds that each figure is taken over
 SPAN = 30.0
-#: in the hub's pod: so many routes a second come, and each goes a second later
-CHURN = """
-import asyncio, logging
-from jupyterhub_junction.proxies.etcd import TraefikEtcdProxy
-from jupyterhub_junction.routes import Route
-from jupyterhub_junction.writer import TableWriter
-
-async def one(writer, number):
-    await writer.put(Route(f"/churn/{number}/", "http://hub:8081", {}))
-    await asyncio.sleep(1)
-    await writer.delete(f"/churn/{number}/")
-
-async def main(rate, seconds):
-    store = TraefikEtcdProxy().make_store()
-    writer = TableWriter(store, logging.getLogger(), timeout=60)
-    loop, tasks = asyncio.get_running_loop(), []
-    begun = loop.time()
-    for number in range(int(rate * seconds)):
-        tasks.append(asyncio.create_task(one(writer, number)))
-        await asyncio.sleep(max(0, begun + number / rate - loop.time()))
-    await asyncio.gather(*tasks)
-    await writer.close()
-    await store.close()
-
-asyncio.run(main(20, %d))
-"""
-
-
+#: in the hub's pod: routes come and go
+CHURN = Path(__file__).with_name("churn.py").read_text()
 EXTRA = "c.Proxy.extra_routes = {f'/extra/{n}/': 'http://hub:8081' for n in range(%d)}"
 
 
@@ -88,7 +62,7 @@ def over(site: Site, what: str, seconds: float) -> None:
     begun = time.monotonic()
     if "churn" in what:
         hub = site.kube.ready("component=hub", 1)[0].metadata.name
-        site.kube.kubectl("exec", hub, "--", "python3", "-c", CHURN % seconds, deadline=300)
+        site.kube.kubectl("exec", hub, "--", "python3", "-c", CHURN, str(seconds), deadline=300)
     else:
         time.sleep(seconds)
     took = time.monotonic() - begun

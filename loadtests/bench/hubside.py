@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ from typing import Any
 from jupyterhub_junction.conformance.implementation import Options
 from jupyterhub_junction.conformance.surroundings import fake_spawner, fake_user, free_port
 
-__all__: list[str] = []
+__all__ = ["own_target"]
 
 #: the file descriptor of what was stdout; one that nobody else has yet
 ANSWERS = 100
@@ -32,7 +33,7 @@ ANSWERS = 100
 DELETES = 100
 
 
-def _own_target(number: int) -> str:
+def own_target(number: int) -> str:
     """A target that no other route has, on loopback, where nothing listens."""
     return f"http://127.{64 + (number >> 16)}.{number >> 8 & 255}.{number & 255}:9"
 
@@ -89,6 +90,7 @@ class HubSide:
     def __init__(self, setup: dict[str, Any]) -> None:
         hub = setup["hub"]
         self.users: dict[str, Any] = {}
+        self._servers = itertools.count()
         self.kind: str = setup["kind"]
         app = SimpleNamespace(
             subdomain_host="", base_url="/", internal_ssl=False, internal_proxy_certs={},
@@ -141,7 +143,7 @@ class HubSide:
                 its own.  Those that requests are for share ``target``, where a server answers.
         """
         targets = dict.fromkeys(names, target)
-        targets |= {name: _own_target(number) for number, name in enumerate(unasked)}
+        targets |= {name: own_target(next(self._servers)) for name in unasked}
         for name in names:
             self._runs(name, targets[name])
         called = time.monotonic()
@@ -198,7 +200,7 @@ class HubSide:
                     name = restarted[number % len(restarted)]
                     await self.delete([name])
                     done += 1
-                    await self.add([name], target)
+                    await self.add([name], target, unasked=[name])
                 else:
                     await self.add([name := f"churn{number}"], target)
                     done += 1

@@ -33,7 +33,9 @@ TESTS = [
         "A hub that starts, or whose proxy was replaced, adds all its users' routes at once.",
         "All calls of add_route begin together; the clock stops when every replica has answered"
         " for 20 of the routes (spread, the last among them), and goes on if one of up to 1,000"
-        " then looked at does not answer yet. Over the limit, the contestant stops there.",
+        " then looked at does not answer yet. Over the limit, the contestant stops there. As real"
+        " servers have, routes have targets of their own, but for the up to 1,000 that requests are"
+        " for in this and other tests: those share the address of the server that answers.",
     ),
     Test(
         "Add → live, delete → gone", ("live",),
@@ -96,7 +98,8 @@ TESTS = [
         "Memory", ("memory",),
         "What a node has to have.",
         "Resident memory after the tests before, all replicas together; pages that processes"
-        " share count once for each. The hub's side is a Python process with JupyterHub loaded; of"
+        " share count once for each. All routes but the up to 1,000 that requests are for have"
+        " targets of their own. The hub's side is a Python process with JupyterHub loaded; of"
         " junction-inprocess it is the proxy too.",
         "memory.png",
     ),

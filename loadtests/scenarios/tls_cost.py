@@ -38,7 +38,7 @@ WARM = 1
 
 @dataclass(frozen=True)
 class Asked:
-    """Requests that were sent, and those of them that were not answered with 2xx."""
+    """Requests that were answered or lost, and those of them that were no success."""
 
     requests: int
     failed: int
@@ -57,12 +57,12 @@ async def _wrk(folder: Path, close: bool, url: str, seconds: float) -> Asked:
     return Asked(found.requests, found.failed)
 
 
-async def _h2load(program: str, folder: Path, url: str, seconds: float) -> Asked:
+async def _h2load(command: str, folder: Path, url: str, seconds: float) -> Asked:
     """Raises ValueError: it has not ended, printed no result, or spoke no HTTP/2."""
     urls = folder / "h2load.txt"
     urls.write_text("".join(f"{url}{path}\n" for path in _paths()))
     process = await asyncio.create_subprocess_exec(
-        program, f"-c{CONNECTIONS}", "-m1", "-t1", f"-D{max(1, round(seconds))}", f"-i{urls}",
+        command, f"-c{CONNECTIONS}", "-m1", "-t1", f"-D{max(1, round(seconds))}", f"-i{urls}",
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
@@ -98,7 +98,7 @@ async def _cost(replica: Replica, scheme: str, asking: Ask, seconds: int) -> flo
     """Microseconds of Traefik's CPU for one request.
 
     Raises:
-        ValueError: some were not answered with 200.
+        ValueError: some were no success.
     """
     url = f"{scheme}://127.0.0.1:{replica.port}"
     roles = {"traefik": replica.child("traefik")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -20,9 +22,10 @@ from bench.client import Connection, steady, until_served
 from bench.contestants import CONTESTANTS, Contestant, Subject
 from bench.goals import GOALS, verdicts
 from bench.hub import Hub
-from bench.hubside import HubSide
+from bench.hubside import HubSide, own_target
 from bench.measures import MEASURES
-from bench.measures.bench import live_everywhere, spread
+from bench.measures.bench import Bench, live_everywhere, spread
+from bench.measures.requests import Requests, beside_bare
 from bench.options import Options, Settings, parse
 from bench.plots import plot_all
 from bench.processes import Cost, Usage, cpu_between
@@ -32,8 +35,8 @@ from bench.runner import run
 from bench.stats import percentile, summary
 from bench.tables import COLUMNS, figure, glance_table, goals_table, notes, size_table
 from bench.world import World, answered_by
+from bench.wrk import Wrk, script
 from bench.wrk import parse as parse_wrk
-from bench.wrk import script
 from harness.waiting import SOON, until
 
 from jupyterhub_junction.conformance.backend import Backend, Exchange
@@ -164,6 +167,13 @@ def test_nonsense_is_one_clear_line(
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("bench: ")
     assert said in line
+
+
+def test_servers_have_targets_of_their_own_on_loopback() -> None:
+    targets = [own_target(number) for number in range(70_000)]
+    assert len(set(targets)) == len(targets)
+    hosts = [urlsplit(target).hostname for target in targets]
+    assert all(ipaddress.ip_address(host or "").is_loopback for host in hosts)
 
 
 # --- results, goals and tables
@@ -354,6 +364,19 @@ async def test_a_connection_known_to_be_closed_is_not_used() -> None:
         assert (await connection.get("/")).by_server
         assert connection.renewed == 0
         connection.close()
+
+
+async def test_a_yardstick_that_does_not_start_costs_the_contestant_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUNCTION_TRAEFIK", "/bin/false")
+    here = ("127.0.0.1", 9)
+    around = World(tmp_path, here, here, here, tmp_path / "unix", 1.0)
+    speed = Wrk(1.0, 1.0, 1.0, 0, 1)
+    found = Requests(speed, speed, 1.0)
+    await beside_bare(Bench(Subject([here]), around, 1, Settings()), tmp_path, found)
+    assert found.beside_bare is None
+    assert "ended" in found.no_yardstick
 
 
 async def test_a_steady_load_never_asks_again() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.resources
 import inspect
 import pkgutil
+import re
 import types
 from collections.abc import Iterator
 from importlib.metadata import entry_points, version
+from pathlib import Path
 
 import pytest
 from jupyterhub.proxy import Proxy
@@ -36,6 +39,36 @@ def defined(module: types.ModuleType) -> Iterator[tuple[str, object]]:
 def test_there_are_modules() -> None:
     assert "jupyterhub_junction.routes" in MODULES
     assert "jupyterhub_junction.proxies.etcd" in MODULES
+
+
+def parts() -> list[set[str]]:
+    """The parts of the package in the order of its docstring, those of one line together."""
+    lines = (jupyterhub_junction.__doc__ or "").split("\n\n")[1].splitlines()
+    return [set(re.findall(r"\w+", line[:24])) for line in lines]
+
+
+def imported(file: Path, package: Path) -> set[str]:
+    """The parts that a file imports."""
+    folder = file.relative_to(package).parts[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = folder[: len(folder) - node.level + 1]
+            words = [*base, *(node.module or "").split(".")]
+            names = [words[0]] if words[0] else [alias.name for alias in node.names]
+            found.update(names)
+    return found - {"__version__"}
+
+
+def test_imports_go_one_way_as_the_package_says() -> None:
+    package = Path(jupyterhub_junction.__path__[0])
+    rank = {name: number for number, names in enumerate(parts()) for name in names}
+    files = [file for file in package.rglob("*.py") if file != package / "__init__.py"]
+    assert {file.relative_to(package).parts[0].removesuffix(".py") for file in files} == set(rank)
+    for file in files:
+        own = file.relative_to(package).parts[0].removesuffix(".py")
+        up = {name for name in imported(file, package) if rank[name] > rank[own]}
+        assert not up, f"{file.relative_to(package)} imports from below it in the list: {up}"
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jupyterhub_junction.traefik.runtime import Runtime, write_private
+from jupyterhub_junction.files import write_private
+from jupyterhub_junction.traefik.runtime import Runtime
 from jupyterhub_junction.traefik.static import CONTROL_ENTRYPOINT
 
 

@@ -12,7 +12,7 @@ from ..static_proxies import start_traefik
 from ..wrk import Wrk, run_wrk
 from .bench import Bench
 
-__all__ = ["Requests", "measure", "ratio"]
+__all__ = ["Requests", "beside_bare", "measure", "ratio"]
 
 #: how long the control takes, and each turn of bare Traefik and the contestant, as a share
 CONTROL = 0.3
@@ -29,7 +29,8 @@ class Requests:
     contestants, the machine had other things to do, and the ratio of their figures says little.
     ``beside_bare`` does without that: small bodies by the contestant and by a Traefik with one
     route, turn about within seconds; None for those that are limits themselves.  ``turns_failed``
-    of the contestant's requests of that were not answered as they should.
+    of the contestant's requests of that were not answered as they should, and ``no_yardstick`` says
+    what was wrong with that Traefik.
     """
 
     small: Wrk
@@ -37,6 +38,7 @@ class Requests:
     control: float
     beside_bare: float | None = None
     turns_failed: int = 0
+    no_yardstick: str = ""
 
 
 async def measure(bench: Bench) -> Requests:
@@ -50,15 +52,24 @@ async def measure(bench: Bench) -> Requests:
     requests = Requests(small, large, control.per_second)
     if not bench.static:
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            await _beside_bare(bench, Path(place), requests)
+            await beside_bare(bench, Path(place), requests)
     return requests
 
 
-async def _beside_bare(bench: Bench, folder: Path, requests: Requests) -> None:
-    """Turn about with a Traefik with one route, which stands idle between its turns."""
+async def beside_bare(bench: Bench, folder: Path, requests: Requests) -> None:
+    """Turn about with a Traefik with one route, which stands idle between its turns.
+
+    Args:
+        folder: for that Traefik.
+        requests: what is found goes there.
+    """
     address, paths = bench.subject.addresses[0], bench.paths()
     seconds = bench.settings.seconds * TURN
-    bare, _, stop = await start_traefik(bench.around, folder)
+    try:
+        bare, _, stop = await start_traefik(bench.around, folder)
+    except (OSError, TimeoutError) as error:  # the contestant can do nothing for it
+        requests.no_yardstick = str(error) or "Traefik served no request"
+        return
     try:
         yardstick = [await run_wrk(bare, paths, seconds, folder)]
         found = []
@@ -67,8 +78,13 @@ async def _beside_bare(bench: Bench, folder: Path, requests: Requests) -> None:
             yardstick.append(await run_wrk(bare, paths, seconds, folder))
     finally:
         stop()
-    requests.beside_bare = ratio([w.per_second for w in found], [w.per_second for w in yardstick])
     requests.turns_failed = sum(one.failed for one in found)
+    if wrong := sum(one.failed for one in yardstick):
+        requests.no_yardstick = f"{wrong} wrong answers of bare Traefik"
+    else:
+        requests.beside_bare = ratio(
+            [one.per_second for one in found], [one.per_second for one in yardstick]
+        )
 
 
 def ratio(found: list[float], yardstick: list[float]) -> float:

@@ -385,7 +385,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] in (["migrate"], ["fill-chp"]):
-        from .migrate import command
+        from .migrate import command  # a replica needs nothing of it
 
         return (command.migrate if words[0] == "migrate" else command.fill_chp)(words[1:])
     return run(words)

@@ -25,7 +25,7 @@ from .replica import Apply, Replica
 
 __all__ = ["Applier"]
 
-# less than the time that Traefik takes to give the forwarder up (see traefik.py), in seconds
+# seconds; less than the time that Traefik takes to give the forwarder up (traefik/documents.py)
 _FRESH = 4.0
 
 

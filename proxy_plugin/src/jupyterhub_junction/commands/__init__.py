@@ -1,1 +1,1 @@
-"""What the commands ``junction`` and ``configurable-http-proxy`` take, and run."""
+"""What the commands run: a replica, its agent alone, a check; and what CHP's flags become."""

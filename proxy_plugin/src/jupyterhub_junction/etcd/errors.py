@@ -57,7 +57,7 @@ class RpcError(Exception):
         )
 
     def as_store_error(self, user: str | None) -> StoreError:
-        """The error of :mod:`store` that tells what to mend."""
+        """The error of :mod:`..store` that tells what to mend."""
         where, what = f"etcd at {self.endpoint}", self.message
         if self.code == OUT_OF_RANGE and "compacted" in what:
             return Compacted(f"{where}: {what}")

@@ -2,8 +2,8 @@
 
 Invariants:
 
-* A call ends within its deadline, with an answer or with one of :mod:`store`'s errors; it gets back
-  the time by which its own process, without CPU, say, noticed that an endpoint was late.
+* A call ends within its deadline, with an answer or with one of :mod:`..store`'s errors; it gets
+  back the time by which its own process, without CPU, say, noticed that an endpoint was late.
 * A call that fails on one endpoint goes on to the next; the one that answered last comes first.
 * A call may reach etcd more than once (an answer lost on the way is asked for again elsewhere), so
   only what may be done twice is sent through here.

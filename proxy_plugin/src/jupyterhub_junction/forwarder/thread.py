@@ -15,7 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ..forwarder import loops
+from . import loops
 from .server import Forwarder
 
 __all__ = ["ForwarderThread"]

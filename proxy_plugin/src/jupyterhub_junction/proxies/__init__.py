@@ -1,1 +1,1 @@
-"""The Proxy classes that JupyterHub loads by entry point."""
+"""The Proxy classes that JupyterHub loads by entry point, and how they write the table."""
