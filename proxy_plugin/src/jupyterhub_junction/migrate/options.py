@@ -177,7 +177,7 @@ OPTIONS: tuple[Option, ...] = (
         " is for the others", "map",
     ),
     Option("proxy.chp.resources", "junction", f"{_OURS} `replica.resources`; a replica with 10,000"
-           " routes takes 260 MB where CHP takes 100", "map"),
+           " routes takes 450 MB where CHP takes 130", "map"),
     Option("proxy.chp.nodeSelector", "junction", f"{_OURS} `replica.nodeSelector`", "map"),
     Option("proxy.chp.tolerations", "junction", f"{_OURS} `replica.tolerations`", "list"),
     Option(

@@ -2,8 +2,8 @@
 
 An apply builds a new table beside the old one, so much of its cost is the collector's, and what
 it leaves is most of Traefik's memory.  ``GOGC=125`` instead of Go's 100 makes a collection come
-less often, within 350 MB for 10,000 servers (200 takes more); and ``GOMEMLIMIT`` makes it come
-more often again where a container's memory would run out (https://go.dev/doc/gc-guide).
+less often, at some 300 MB for 10,000 servers (200 takes 40 to 70 more); and ``GOMEMLIMIT`` makes
+it come more often again where a container's memory would run out (https://go.dev/doc/gc-guide).
 """
 
 from __future__ import annotations
