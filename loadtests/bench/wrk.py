@@ -13,7 +13,7 @@ from .client import Address, Connection
 from .results import Skipped
 from .world import program
 
-__all__ = ["Wrk", "ask", "parse", "run_wrk", "script"]
+__all__ = ["CONNECTIONS", "Wrk", "ask", "load_by", "parse", "run_wrk", "script"]
 
 CONNECTIONS = 32
 THREADS = 1
@@ -110,19 +110,31 @@ async def ask(url: str, lua_script: str, seconds: float, folder: Path) -> Wrk:
     with tempfile.NamedTemporaryFile("w", suffix=".lua", dir=folder) as lua:
         lua.write(lua_script)
         lua.flush()
-        process = await asyncio.create_subprocess_exec(
-            wrk, f"-c{CONNECTIONS}", f"-t{THREADS}", f"-d{max(1, round(seconds))}s", "--latency",
-            f"-s{lua.name}", url,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        said = await load_by(
+            "wrk", seconds,
+            [wrk, f"-c{CONNECTIONS}", f"-t{THREADS}", f"-d{max(1, round(seconds))}s", "--latency",
+             f"-s{lua.name}", url],
         )  # fmt: skip
-        try:
-            async with asyncio.timeout(seconds + GRACE):
-                said, _ = await process.communicate()
-        except TimeoutError:
-            raise ValueError(f"wrk has not ended {GRACE:g} s after its time") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    return parse(said.decode(errors="replace"))
+    return parse(said)
+
+
+async def load_by(name: str, seconds: float, command: Sequence[str]) -> str:
+    """Run a load generator that ends by itself after so many seconds; returns what it printed.
+
+    Raises:
+        ValueError: it has not ended some time after.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(seconds + GRACE):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        raise ValueError(f"{name} has not ended {GRACE:g} s after its time") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return said.decode(errors="replace")

@@ -23,7 +23,7 @@ from pathlib import Path
 from bench.contestants import Subject, start_junction
 from bench.processes import Usage
 from bench.world import World, program
-from bench.wrk import CONNECTIONS, GRACE, ask, script
+from bench.wrk import CONNECTIONS, ask, load_by, script
 from harness.certificates import make_certificates
 from harness.replicas import Replica
 
@@ -61,20 +61,10 @@ async def _h2load(command: str, folder: Path, url: str, seconds: float) -> Asked
     """Raises ValueError: it has not ended, printed no result, or spoke no HTTP/2."""
     urls = folder / "h2load.txt"
     urls.write_text("".join(f"{url}{path}\n" for path in _paths()))
-    process = await asyncio.create_subprocess_exec(
-        command, f"-c{CONNECTIONS}", "-m1", "-t1", f"-D{max(1, round(seconds))}", f"-i{urls}",
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    said = await load_by(
+        "h2load", seconds,
+        [command, f"-c{CONNECTIONS}", "-m1", "-t1", f"-D{max(1, round(seconds))}", f"-i{urls}"],
     )  # fmt: skip
-    try:
-        async with asyncio.timeout(seconds + GRACE):
-            said = (await process.communicate())[0].decode(errors="replace")
-    except TimeoutError:
-        raise ValueError(f"h2load has not ended {GRACE:g} s after its time") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
     return parse_h2load(said)
 
 
