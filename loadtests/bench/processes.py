@@ -111,6 +111,17 @@ class Cost:
         """CPU seconds of all processes."""
         return sum(self.shares.values()) * self.seconds
 
+    def __add__(self, other: Cost) -> Cost:
+        """Of both times together; a process that is in one alone used nothing in the other."""
+        seconds = self.seconds + other.seconds
+        used = {
+            role: self.shares.get(role, 0.0) * self.seconds
+            + other.shares.get(role, 0.0) * other.seconds
+            for role in {**self.shares, **other.shares}
+        }
+        shares = {role: round(one / seconds, 4) for role, one in used.items()} if seconds else {}
+        return Cost(seconds, shares)
+
 
 def cpu_between(before: Usage, after: Usage) -> Cost:
     """What each process used; one that was started anew meanwhile is left out."""

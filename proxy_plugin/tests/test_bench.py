@@ -80,6 +80,13 @@ def test_cpu_of_a_process_that_was_started_anew_is_left_out() -> None:
     assert cpu_between(before, after).total == 1.0
 
 
+def test_costs_of_several_times_add_up() -> None:
+    both = Cost(2.0, {"hub": 0.5, "etcd": 0.1}) + Cost(6.0, {"hub": 0.1, "traefik": 0.4})
+    assert both == Cost(8.0, {"hub": 0.2, "etcd": 0.025, "traefik": 0.3})
+    assert Cost(0.0, {}) + both == both
+    assert Cost(0.0, {}) + Cost(0.0, {}) == Cost(0.0, {})
+
+
 # --- wrk
 
 SAID = """

@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from jupyterhub_junction.agent.replica import Apply, Replica
+from jupyterhub_junction.agent.replica import Apply, Pacing, Replica
 from jupyterhub_junction.keys import ROUTES, TABLE, TableInfo, encode_route
 from jupyterhub_junction.routes import Route, RouteTable
 from jupyterhub_junction.store import Batch, Event, Item, Snapshot
@@ -324,14 +324,18 @@ def followed(replica: Replica, history: History, changes: dict[str, str | None])
         assert replica.follow(history.batches[-1])
 
 
-def two_speeds(*specs: str) -> tuple[Replica, History]:
+#: seconds: how long an uncovered change waits after one apply of a second
+UNCOVERED = 3 * 1.0 - Pacing().credit
+
+
+def two_speeds(*specs: str, cost: float = 1.0) -> tuple[Replica, History]:
     """A replica with a forwarder; its last apply took a second."""
     history = etcd(*specs)
     history.write({ROUTES + "/": encode_route(Route("/", "http://hub:80", {"hub": True}))})
     replica = Replica(forwarder=True)
     assert replica.offer(history.snapshot())
     assert replica.wait == 0
-    replica.end_apply(replica.begin_apply(), done=True, cost=1.0)
+    replica.end_apply(replica.begin_apply(), done=True, cost=cost)
     return replica, history
 
 
@@ -368,7 +372,7 @@ def test_what_is_in_effect_without_an_apply(change: dict[str, str | None], cover
         assert replica.wait is None
         assert replica.growing == 10.0
         grown_up(replica)
-    assert replica.wait == (10.0 if covered else 3.0)
+    assert replica.wait == (10.0 if covered else UNCOVERED)
 
 
 def test_a_host_of_its_own_is_covered_where_only_the_hub_has_no_host() -> None:
@@ -412,7 +416,7 @@ def test_a_route_that_a_running_apply_holds_is_not_gone_before_the_next(done: bo
     assert replica.revision == before  # Traefik may serve that document already
     replica.end_apply(apply, done=done, cost=1.0)
     assert replica.revision == before
-    assert replica.wait == (3.0 if done else 0.0)
+    assert replica.wait == (UNCOVERED if done else 0.0)
     replica.end_apply(replica.begin_apply(), done=True, cost=1.0)
     assert replica.revision == history.revision
 
@@ -471,12 +475,52 @@ def test_a_route_is_not_young_for_long_whatever_an_apply_costs() -> None:
     assert replica.wait == 60.0
 
 
+@pytest.mark.parametrize(("pacing", "seconds"), [(Pacing(), 2.0), (Pacing(covered=0), 0.0)])
+def test_a_route_is_young_for_a_while_however_little_an_apply_costs(
+    pacing: Pacing, seconds: float
+) -> None:
+    assert pacing.young_for(0.01) == seconds
+
+
+def test_a_small_table_s_few_deletes_do_not_wait() -> None:
+    specs = [f"/user/{number}/" for number in range(20)]
+    replica, history = two_speeds(*specs, cost=0.05)
+    for spec in specs:
+        followed(replica, history, {spec: None})
+        assert replica.wait == 0
+        replica.end_apply(replica.begin_apply(), done=True, cost=0.05, idle=0.3)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 10))))
+def test_applies_of_uncovered_changes_take_their_share_of_the_time(
+    applies: list[tuple[float, float]],
+) -> None:
+    pacing = Pacing()
+    owed = costs = idles = 0.0
+    for cost, more in applies:
+        idle = pacing.uncovered_wait(owed) + more
+        owed = pacing.owed(owed, idle, cost)
+        idles += idle
+        assert pacing.uncovered * costs <= idles + pacing.credit + 1e-6
+        costs += cost
+
+
+@given(st.lists(st.floats(0, 100)))
+def test_no_uncovered_change_waits_longer_than_the_most(costs: list[float]) -> None:
+    pacing = Pacing()
+    owed = 0.0
+    for cost in costs:
+        owed = pacing.owed(owed, 0.0, cost)
+        assert pacing.uncovered_wait(owed) <= pacing.most_uncovered
+    assert pacing.uncovered_wait(pacing.owed(owed, pacing.most_uncovered, 0.0)) == 0
+
+
 def test_without_a_forwarder_no_route_is_young() -> None:
     replica, history = two_speeds()
     followed(replica, history, {"/user/b/": "http://b:80"})
     replica.set_forwarder(False)
     assert replica.growing is None
-    assert replica.wait == 3.0
+    assert replica.wait == UNCOVERED
     assert set(replica.begin_apply().table) == {"/", "/user/b/"}
 
 

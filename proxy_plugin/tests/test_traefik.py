@@ -29,6 +29,7 @@ from jupyterhub_junction.traefik import documents as traefik
 from jupyterhub_junction.traefik.documents import (
     FANOUT,
     RenderOptions,
+    encode,
     marker_name,
     render,
     with_marker,
@@ -248,6 +249,13 @@ def test_the_same_table_gives_the_same_bytes(
         shuffled.remove("/gone/" + quote(route.target, safe="") + "/")
     assert json.dumps(render(shuffled)) == json.dumps(render(table))
     assert json.dumps(render(table.copy())) == json.dumps(render(table))
+
+
+@pytest.mark.parametrize("routes", [0, 1, 49, 50, 51, 300])
+def test_what_is_encoded_in_parts_is_the_whole_document(routes: int) -> None:
+    table = RouteTable([Route(f"/user/{n}/", f"http://h{n}:80") for n in range(routes)])
+    document = with_marker(render(table, RenderOptions(certificate="/c", key="/k")), 1)
+    assert encode(document) == json.dumps(document, separators=(",", ":")).encode()
 
 
 @settings(max_examples=40)

@@ -55,93 +55,119 @@ class Steady:
     errors: list[str] = field(default_factory=list)
 
 
+#: quiet and churn take turns, so that what the machine does besides meets both
+TURNS = 3
+
+
 async def measure(bench: Bench) -> Steady:
-    """Quiet, then the kinds of churn, for the same time each."""
+    """Quiet and churn turn about, then restarts; for the same time each."""
     await bench.settle()
     subject, paths = bench.subject, bench.paths()
     await steady(subject.addresses, lambda _: paths[0], bench.settings.rate, 1)  # connections
-    before = Usage.now(subject.pids())
-    quiet = await _load(bench)
-    idle = cpu_between(before, Usage.now(subject.pids()))
-    if not quiet.times:
-        raise Failed(f"no request was answered by the server: {quiet.first_wrong}")
+    quiet, churn = _Phase(), _Phase()
+    turn = bench.settings.seconds / TURNS
+    for _ in range(TURNS):
+        await _quiet(bench, turn, quiet)
+        if not bench.static:
+            await _during_changes(bench, turn, [], churn)
+            await bench.settle()
+    if not quiet.load.times:
+        raise Failed(f"no request was answered by the server: {quiet.load.first_wrong}")
     found = Steady(
-        summary(quiet.times), failed=quiet.wrong, first_failure=quiet.first_wrong,
-        quiet_cores=idle.shares,
+        summary(quiet.load.times), failed=quiet.load.wrong, first_failure=quiet.load.first_wrong,
+        quiet_cores=quiet.cost.shares,
     )  # fmt: skip
     if bench.static:
         return found
 
-    churn = await _during_changes(bench, idle, [])
-    found.churn, found.cpu_s_per_change = churn.times, churn.cpu_s_per_change
-    found.cores, found.replica_core = churn.cores, _replica(churn.cores)
-    found.changes, found.behind = churn.said["asked"], churn.said["left"]
+    found.churn = churn.times
+    found.cpu_s_per_change = churn.cpu_s_per_change(quiet.cost)
+    found.cores, found.replica_core = churn.cost.shares, _replica(churn.cost.shares)
+    found.changes, found.behind = churn.asked, churn.left
     _add_failures(found, churn)
 
     others = bench.others()
     if len(others) >= bench.settings.changes * bench.settings.seconds / 2:
-        await bench.settle()
-        restarts = await _during_changes(bench, idle, others)
+        restarts = _Phase()
+        await _during_changes(bench, bench.settings.seconds, others, restarts)
         found.restarts = restarts.times
-        found.restarts_cpu_s_per_change = restarts.cpu_s_per_change
+        found.restarts_cpu_s_per_change = restarts.cpu_s_per_change(quiet.cost)
         _add_failures(found, restarts)
     return found
 
 
 @dataclass
-class _Churn:
-    load: Load
-    said: dict[str, Any]  # see HubSide.churn
-    cores: dict[str, float]
-    cpu_s_per_change: float | None
+class _Phase:
+    """All turns of one kind: the load's answers, what it cost, and what was changed meanwhile."""
+
+    load: Load = field(default_factory=Load)
+    cost: Cost = field(default_factory=lambda: Cost(0.0, {}))
+    #: CPU seconds, after the loads had ended, of changes that were late
+    late: float = 0.0
+    asked: int = 0
+    done: int = 0
+    left: int = 0
+    errors: list[str] = field(default_factory=list)
 
     @property
     def times(self) -> Times | None:
         return summary(self.load.times) if self.load.times else None
 
+    def cpu_s_per_change(self, quiet: Cost) -> float | None:
+        extra = self.cost.total - quiet.total * self.cost.seconds / quiet.seconds + self.late
+        return round(extra / self.done, 5) if self.done else None
 
-async def _load(bench: Bench) -> Load:
+
+async def _quiet(bench: Bench, seconds: float, phase: _Phase) -> None:
+    before = Usage.now(bench.subject.pids())
+    await _load(bench, seconds, phase.load)
+    phase.cost += cpu_between(before, Usage.now(bench.subject.pids()))
+
+
+async def _load(bench: Bench, seconds: float, load: Load) -> None:
     paths = bench.paths()
-    return await steady(
+    await steady(
         bench.subject.addresses, lambda number: paths[number % len(paths)],
-        bench.settings.rate, bench.settings.seconds,
+        bench.settings.rate, seconds, load=load,
     )  # fmt: skip
 
 
-async def _during_changes(bench: Bench, idle: Cost, restarted: list[str]) -> _Churn:
+async def _during_changes(
+    bench: Bench, seconds: float, restarted: list[str], phase: _Phase
+) -> None:
     settings, subject = bench.settings, bench.subject
     before = Usage.now(subject.pids())
     calling: asyncio.Task[Answer] = asyncio.create_task(
         bench.hub.call(
-            "churn", per_second=settings.changes, seconds=settings.seconds,
+            "churn", per_second=settings.changes, seconds=seconds,
             target=bench.around.server_url, restarted=restarted,
         )
     )  # fmt: skip
     try:
-        busy = await _load(bench)
+        await _load(bench, seconds, phase.load)
         ended = Usage.now(subject.pids())
         try:
             async with asyncio.timeout(bench.around.limit):
                 said: dict[str, Any] = (await calling).result
         except TimeoutError:
             raise TooSlow(f"the churn's changes: over {bench.around.limit:g} s more") from None
-        drained = cpu_between(ended, Usage.now(subject.pids()))
     finally:
         calling.cancel()
         await asyncio.gather(calling, return_exceptions=True)
-    cost = cpu_between(before, ended)
+    phase.cost += cpu_between(before, ended)
     # changes that were late cost their share after the load has ended
-    extra = cost.total - idle.total * cost.seconds / idle.seconds + drained.total
-    each = round(extra / said["done"], 5) if said["done"] else None
-    return _Churn(busy, said, cost.shares, each)
+    phase.late += cpu_between(ended, Usage.now(subject.pids())).total
+    phase.asked += said["asked"]
+    phase.done += said["done"]
+    phase.left += said["left"]
+    phase.errors += said["errors"]
 
 
-def _add_failures(found: Steady, churn: _Churn) -> None:
-    found.failed += churn.load.wrong
-    found.first_failure = found.first_failure or churn.load.first_wrong
-    found.errors += churn.said["errors"]
-    failed = churn.said["asked"] - churn.said["done"]
-    found.failed_changes = (found.failed_changes or 0) + failed
+def _add_failures(found: Steady, phase: _Phase) -> None:
+    found.failed += phase.load.wrong
+    found.first_failure = found.first_failure or phase.load.first_wrong
+    found.errors += phase.errors
+    found.failed_changes = (found.failed_changes or 0) + phase.asked - phase.done
 
 
 def _replica(shares: dict[str, float]) -> float | None:

@@ -149,14 +149,22 @@ def _replica_arguments(parser: argparse.ArgumentParser) -> None:
         type=_at_least(0),
         default=Pacing().covered,
         help="a change that is in effect without an apply waits for one this many times as long as"
-        " the last one took, and a new route stands for that long first (%(default)g)",
+        " the last one took (%(default)g)",
     )
     parser.add_argument(
         "--pace-uncovered",
         metavar="FACTOR",
         type=_at_least(0),
         default=Pacing().uncovered,
-        help="the same for a change that is not in effect before (%(default)g)",
+        help="the same for a change that is not in effect before, on the average (%(default)g)",
+    )
+    parser.add_argument(
+        "--pace-young",
+        metavar="SECONDS",
+        type=_at_least(0),
+        default=Pacing().young,
+        help="how long a new route that is in effect without an apply stands at least before it"
+        " gets one (%(default)g)",
     )
     parser.add_argument(
         "--target-ca", metavar="FILE", default="", help="PEM file with the CA of https targets"

@@ -27,6 +27,8 @@ __all__ = ["Applier"]
 
 # seconds; less than the time that Traefik takes to give the forwarder up (traefik/documents.py)
 _FRESH = 4.0
+# seconds between two questions whether it has, while it has not
+_ASK = 1.0
 
 
 class Applier:
@@ -121,7 +123,8 @@ class Applier:
             self._changed.notify()
         # when it was asked: the answer may be from before this process stood still
         asked = time.monotonic()
-        if self.rendering.forwarder and await self.traefik.is_up(FORWARDER):
+        due = asked - self._forwarder_seen >= _ASK
+        if self.rendering.forwarder and due and await self.traefik.is_up(FORWARDER):
             self._forwarder_seen = asked
 
     def _delay(self) -> float | None:
@@ -163,10 +166,10 @@ class Applier:
             except TraefikError as error:
                 self.log.error("%s", error)
             finally:
-                self._ended = time.monotonic()
+                idle, self._ended = begun - self._ended, time.monotonic()
                 cost = self._ended - begun
                 self.apply_seconds += cost
-                self.replica.end_apply(apply, done=done, cost=cost)
+                self.replica.end_apply(apply, done=done, cost=cost, idle=idle)
             if done:
                 self._confirmed = self._number
             self._changed.notify()

@@ -11,12 +11,13 @@ wait, and which revision is in effect.  Invariants:
   restored from a snapshot), never takes the place of the one that is served: the replica
   *holds* until the hub has declared a newer table complete.
 * Every change that a document would show is applied some time; one that was undone before is not.
-* A route that was added and is covered gets into a document only once it has stood for as long as
-  covered changes wait (see :mod:`.young`): servers that come and go cost no applies.
+* A route that was added and is covered gets into a document only once it has stood for some
+  seconds (see :mod:`.young`): servers that come and go cost no applies.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 from ..keys import ROUTES, TABLE, BadValue, ReplicaReport, TableInfo, decode_route
@@ -39,13 +40,19 @@ class Pacing:
             for an added route, from its addition on.
         uncovered: for those that are not.
         most_covered, most_uncovered: seconds that they wait at most, whatever an apply costs.
-        most_young: seconds that an added route has to stand at most, to get into a document.
+        credit: seconds that an uncovered change does not wait, if there were fewer applies than
+            might have been: small tables' few deletes wait for none of each other's.
+        young: seconds that an added route has to stand at least, to get into a document; where
+            ``covered`` is 0, none has to.
+        most_young: seconds that it has to stand at most, whatever an apply costs.
     """
 
     covered: float = 10.0
     uncovered: float = 3.0
     most_covered: float = 60.0
     most_uncovered: float = 5.0
+    credit: float = 1.0
+    young: float = 2.0
     most_young: float = 10.0
 
     def __post_init__(self) -> None:
@@ -53,11 +60,28 @@ class Pacing:
             if not 0 <= value < float("inf"):
                 raise ValueError(f"pacing: {name} is {value:g}, it must be 0 or more")
 
-    def wait(self, cost: float, *, covered: bool) -> float:
-        """Seconds to wait after an apply that took ``cost`` seconds."""
-        if covered:
-            return min(self.covered * cost, self.most_covered)
-        return min(self.uncovered * cost, self.most_uncovered)
+    def covered_wait(self, cost: float) -> float:
+        """Seconds that covered changes wait after an apply that took ``cost`` seconds."""
+        return min(self.covered * cost, self.most_covered)
+
+    def uncovered_wait(self, owed: float) -> float:
+        """Seconds that uncovered changes wait after an apply; ``owed`` as :meth:`owed` has it."""
+        return min(max(owed - self.credit, 0.0), self.most_uncovered)
+
+    def owed(self, before: float, idle: float, cost: float) -> float:
+        """Seconds of waiting that an apply leaves behind.
+
+        Args:
+            before: the same of the apply before it, after which ``idle`` seconds passed.
+            cost: seconds that it took.
+        """
+        owed = max(before - idle, 0.0) + self.uncovered * cost
+        return min(owed, self.credit + self.most_uncovered)
+
+    def young_for(self, cost: float) -> float:
+        """Seconds that an added route has to stand, if the last apply took ``cost`` seconds."""
+        least = self.young if self.covered else 0.0
+        return min(max(self.covered_wait(cost), least), self.most_young)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +117,8 @@ class Replica:
         self.bad: dict[str, str] = {}
         self._forwarder = forwarder
         self._pacing = pacing
-        self._cost = 0.0
+        self._cost = 0.0  # seconds that the last apply took
+        self._owed = 0.0  # and of waiting that it left behind
         self._serving: Dispatch | None = None  # the last document that was confirmed
         self._coming: Dispatch | None = None  # that of the running apply
         self._uncertain = False  # an apply failed, so Traefik may serve another document
@@ -122,7 +147,9 @@ class Replica:
             return 0.0
         if not self._wrong and not self._differs and not self._renew:
             return None
-        return self._pacing.wait(self._cost, covered=not self._wrong)
+        if self._wrong:
+            return self._pacing.uncovered_wait(self._owed)
+        return self._pacing.covered_wait(self._cost)
 
     @property
     def pending(self) -> bool:
@@ -134,7 +161,7 @@ class Replica:
         """Seconds until :meth:`grow` is to be called again; None if no route is young."""
         if not self._young:
             return None
-        return min(self._pacing.wait(self._cost, covered=True), self._pacing.most_young)
+        return self._pacing.young_for(self._cost)
 
     def grow(self) -> None:
         """Note that :attr:`growing` has passed."""
@@ -262,18 +289,23 @@ class Replica:
                 self._young.discard(key)
                 self._differs.add(key)
 
-    def end_apply(self, apply: Apply, *, done: bool, cost: float = 0.0) -> None:
-        """Note how an apply ended: in effect after ``cost`` seconds, or not for certain."""
+    def end_apply(
+        self, apply: Apply, *, done: bool, cost: float = 0.0, idle: float = math.inf
+    ) -> None:
+        """Note how an apply ended.
+
+        Args:
+            done: it is in effect; if not, that is not certain.
+            cost: seconds that it took.
+            idle: seconds between the end of the apply before it and its own beginning.
+        """
         coming, self._coming = self._coming, None
         if not done:
             self._uncertain = True
             return
-        self.applied, self._serving, self._cost, self._uncertain = (
-            apply.revision,
-            coming,
-            cost,
-            False,
-        )
+        self.applied, self._serving, self._uncertain = apply.revision, coming, False
+        self._owed = self._pacing.owed(self._owed, idle, cost)
+        self._cost = cost
         self._applying.clear()
         self._wrong = {key: at for key, at in self._wrong.items() if not self._in_effect(key)}
 

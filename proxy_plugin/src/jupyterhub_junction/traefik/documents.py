@@ -58,6 +58,9 @@ FORWARDER_HEALTH = "/junction-forwarder-health"
 # What an error page is asked for with: not Upgrade, Connection or the headers of a body.
 _ERROR_HEADERS = ("Accept", "Accept-Language", "Cookie", "User-Agent")
 
+# entries that are encoded in one call: some 0.1 ms
+_AT_ONCE = 50
+
 _dump = json.JSONEncoder(separators=(",", ":")).encode
 
 # Headers that tornado or others believe as they do X-Forwarded-*, and that Traefik lets through
@@ -378,11 +381,15 @@ def with_marker(document: Document, serial: int) -> Document:
 
 
 def encode(document: Document) -> bytes:
-    """The document as JSON, entry by entry: one call for all would hold up other threads."""
+    """The document as JSON, some entries at a time: all at once would hold up other threads."""
     parts = []
     for section, body in document["http"].items():
-        entries = ",".join(f"{_dump(name)}:{_dump(entry)}" for name, entry in body.items())
-        parts.append(f"{_dump(section)}:{{{entries}}}")
+        entries = list(body.items())
+        chunks = [
+            _dump(dict(entries[start : start + _AT_ONCE]))[1:-1]
+            for start in range(0, len(entries), _AT_ONCE)
+        ]
+        parts.append(f"{_dump(section)}:{{{','.join(chunks)}}}")
     rest = "".join(
         f",{_dump(name)}:{_dump(body)}" for name, body in document.items() if name != "http"
     )
