@@ -166,7 +166,6 @@ OPTIONS: list[Option] = [
     _argument("maxStale", 90, "--max-stale=90"),
     _argument("pacing.covered", 2.5, "--pace-covered=2.5"),
     _argument("pacing.uncovered", 1, "--pace-uncovered=1"),
-    _argument("pacing.young", 0.5, "--pace-young=0.5"),
     _argument("extraArgs", ["--lease=5"], "--lease=5"),
     Option("replica.tls.secretName", "w", f"{REPLICA}/spec/volumes/name=tls/secret/secretName", "w", group="node-port"),
     Option("replica.pdb.enabled", False, f"PodDisruptionBudget/{FULL}-replica kind", None, alone=True),

@@ -64,5 +64,5 @@ def test_check(group: str) -> None:
 def test_pace_and_lease_have_the_package_s_defaults() -> None:
     options = parsed("base", REPLICA, "spec/template/spec/containers/name=replica")
     bare = cli._parser().parse_args(["replica", "--listen=:8000", "--etcd=http://127.0.0.1:1"])
-    for name in ("pace_covered", "pace_uncovered", "pace_young", "max_stale", "log_level", "lease"):
+    for name in ("pace_covered", "pace_uncovered", "max_stale", "log_level", "lease"):
         assert getattr(options, name) == getattr(bare, name), f"{name} in {CHART}/values.yaml"

@@ -89,10 +89,11 @@ TESTS = [
         " replica in turn: quiet; while 10 servers a second start and stop again (churn); and while"
         " 10 a second that have run since the fill, and are not asked for, stop and start again"
         " (restarts), which is the harder of the two for a proxy that gathers its changes."
-        " Quiet and churn take three turns each, so that what else the machine does meets both."
+        " Quiet and churn take three turns each, so that what else the machine does meets both;"
+        " before the next, a contestant that can say so has applied all that was changed."
         " None is sent again."
-        " CPU per change is that of all processes beyond the quiet load's, for each change that"
-        " went well.",
+        " CPU per change is that of all processes until all is applied, beyond the quiet load's,"
+        " for each change that went well.",
         "churn.png",
     ),
     Test(

@@ -26,6 +26,7 @@ from bench.hubside import HubSide, own_target
 from bench.measures import MEASURES
 from bench.measures.bench import Bench, live_everywhere, spread
 from bench.measures.requests import Requests, beside_bare
+from bench.measures.steady import Phase
 from bench.options import Options, Settings, parse
 from bench.plots import plot_all
 from bench.processes import Cost, Usage, cpu_between
@@ -78,6 +79,14 @@ def test_cpu_of_a_process_that_was_started_anew_is_left_out() -> None:
     after = Usage(12.0, {"hub": (1, 6.0), "traefik": (3, 0.5), "new": (4, 1.0)})
     assert cpu_between(before, after) == Cost(2.0, {"hub": 0.5})
     assert cpu_between(before, after).total == 1.0
+
+
+def test_a_change_costs_what_is_beyond_the_quiet_load_until_all_is_applied() -> None:
+    quiet = Cost(10.0, {"traefik": 0.1})
+    busy = Cost(4.0, {"traefik": 0.3})
+    phase = Phase(cost=busy, late=Cost(6.0, {"traefik": 0.2}), asked=10, done=8)
+    assert phase.cpu_s_per_change(quiet) == pytest.approx((1.2 + 1.2 - 1.0) / 8)
+    assert Phase(cost=busy).cpu_s_per_change(quiet) is None
 
 
 def test_costs_of_several_times_add_up() -> None:

@@ -28,7 +28,6 @@
 - --max-stale={{ $replica.maxStale }}
 - --pace-covered={{ $replica.pacing.covered }}
 - --pace-uncovered={{ $replica.pacing.uncovered }}
-- --pace-young={{ $replica.pacing.young }}
 - --log-level={{ $replica.logLevel }}
 {{- range $replica.trust }}
 - --trust={{ . }}

@@ -17,7 +17,7 @@ from ..results import Failed, TooSlow
 from ..stats import Times, summary
 from .bench import Bench
 
-__all__ = ["Steady", "measure"]
+__all__ = ["Phase", "Steady", "measure"]
 
 
 @dataclass
@@ -29,13 +29,14 @@ class Steady:
         there are too few beside those that the requests are for.
     failed: requests that the user's server did not answer, in all of them.
     changes: adds and deletes that were asked for during churn.
-    behind: pairs of add and delete that were not done when the last was asked for.
+    behind: pairs of add and delete that were not done when the last was asked for; the most of
+        all turns.
     failed_changes: those that went wrong, or were not tried since their add had; ``errors`` are
         the first of them.
     cores: share of one core by process, during churn.
     replica_core: share of one core of the busiest replica (Traefik and agent) during churn.
-    cpu_s_per_change: CPU seconds of all processes beyond those of the quiet load, per change that
-        went well.
+    cpu_s_per_change: CPU seconds of all processes until all is applied, beyond those of the quiet
+        load, per change that went well.
     restarts_cpu_s_per_change: the same for restarts.
     """
 
@@ -63,16 +64,17 @@ async def measure(bench: Bench) -> Steady:
     """Quiet and churn turn about, then restarts; for the same time each."""
     await bench.settle()
     subject, paths = bench.subject, bench.paths()
-    await steady(subject.addresses, lambda _: paths[0], bench.settings.rate, 1)  # connections
-    quiet, churn = _Phase(), _Phase()
+    await steady(
+        subject.addresses, lambda _: paths[0], bench.settings.rate, 1
+    )  # Traefik's to the server
+    quiet, churn = Phase(), Phase()
     turn = bench.settings.seconds / TURNS
     for _ in range(TURNS):
         await _quiet(bench, turn, quiet)
+        if not quiet.load.times:
+            raise Failed(f"no request was answered by the server: {quiet.load.first_wrong}")
         if not bench.static:
             await _during_changes(bench, turn, [], churn)
-            await bench.settle()
-    if not quiet.load.times:
-        raise Failed(f"no request was answered by the server: {quiet.load.first_wrong}")
     found = Steady(
         summary(quiet.load.times), failed=quiet.load.wrong, first_failure=quiet.load.first_wrong,
         quiet_cores=quiet.cost.shares,
@@ -88,7 +90,7 @@ async def measure(bench: Bench) -> Steady:
 
     others = bench.others()
     if len(others) >= bench.settings.changes * bench.settings.seconds / 2:
-        restarts = _Phase()
+        restarts = Phase()
         await _during_changes(bench, bench.settings.seconds, others, restarts)
         found.restarts = restarts.times
         found.restarts_cpu_s_per_change = restarts.cpu_s_per_change(quiet.cost)
@@ -97,16 +99,16 @@ async def measure(bench: Bench) -> Steady:
 
 
 @dataclass
-class _Phase:
+class Phase:
     """All turns of one kind: the load's answers, what it cost, and what was changed meanwhile."""
 
     load: Load = field(default_factory=Load)
     cost: Cost = field(default_factory=lambda: Cost(0.0, {}))
-    #: CPU seconds, after the loads had ended, of changes that were late
-    late: float = 0.0
+    #: after the loads had ended, until all changes were applied
+    late: Cost = field(default_factory=lambda: Cost(0.0, {}))
     asked: int = 0
     done: int = 0
-    left: int = 0
+    left: int = 0  # at the end of the turn where it was most
     errors: list[str] = field(default_factory=list)
 
     @property
@@ -114,27 +116,27 @@ class _Phase:
         return summary(self.load.times) if self.load.times else None
 
     def cpu_s_per_change(self, quiet: Cost) -> float | None:
-        extra = self.cost.total - quiet.total * self.cost.seconds / quiet.seconds + self.late
+        """CPU seconds beyond those that the quiet load takes in the same time."""
+        cost = self.cost + self.late
+        extra = cost.total - quiet.total * cost.seconds / quiet.seconds
         return round(extra / self.done, 5) if self.done else None
 
 
-async def _quiet(bench: Bench, seconds: float, phase: _Phase) -> None:
+async def _quiet(bench: Bench, seconds: float, phase: Phase) -> None:
     before = Usage.now(bench.subject.pids())
     await _load(bench, seconds, phase.load)
     phase.cost += cpu_between(before, Usage.now(bench.subject.pids()))
 
 
 async def _load(bench: Bench, seconds: float, load: Load) -> None:
-    paths = bench.paths()
+    paths, sent = bench.paths(), load.sent
     await steady(
-        bench.subject.addresses, lambda number: paths[number % len(paths)],
+        bench.subject.addresses, lambda number: paths[(sent + number) % len(paths)],
         bench.settings.rate, seconds, load=load,
     )  # fmt: skip
 
 
-async def _during_changes(
-    bench: Bench, seconds: float, restarted: list[str], phase: _Phase
-) -> None:
+async def _during_changes(bench: Bench, seconds: float, restarted: list[str], phase: Phase) -> None:
     settings, subject = bench.settings, bench.subject
     before = Usage.now(subject.pids())
     calling: asyncio.Task[Answer] = asyncio.create_task(
@@ -151,19 +153,19 @@ async def _during_changes(
                 said: dict[str, Any] = (await calling).result
         except TimeoutError:
             raise TooSlow(f"the churn's changes: over {bench.around.limit:g} s more") from None
+        await bench.settle()
     finally:
         calling.cancel()
         await asyncio.gather(calling, return_exceptions=True)
     phase.cost += cpu_between(before, ended)
-    # changes that were late cost their share after the load has ended
-    phase.late += cpu_between(ended, Usage.now(subject.pids())).total
+    phase.late += cpu_between(ended, Usage.now(subject.pids()))
     phase.asked += said["asked"]
     phase.done += said["done"]
-    phase.left += said["left"]
+    phase.left = max(phase.left, said["left"])
     phase.errors += said["errors"]
 
 
-def _add_failures(found: Steady, phase: _Phase) -> None:
+def _add_failures(found: Steady, phase: Phase) -> None:
     found.failed += phase.load.wrong
     found.first_failure = found.first_failure or phase.load.first_wrong
     found.errors += phase.errors

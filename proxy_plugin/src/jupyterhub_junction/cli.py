@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from . import __version__
-from .agent.replica import Pacing
+from .agent.pacing import Pacing
 from .commands.check import CheckFailed
 from .commands.flag_types import is_header_name, is_http_url
 from .commands.replica import REFUSED, run_agent_command, run_check_command, run_replica_command
@@ -149,22 +149,15 @@ def _replica_arguments(parser: argparse.ArgumentParser) -> None:
         type=_at_least(0),
         default=Pacing().covered,
         help="a change that is in effect without an apply waits for one this many times as long as"
-        " the last one took (%(default)g)",
+        " the last one took, and a new route stands for that long first (%(default)g)",
     )
     parser.add_argument(
         "--pace-uncovered",
         metavar="FACTOR",
         type=_at_least(0),
         default=Pacing().uncovered,
-        help="the same for a change that is not in effect before, on the average (%(default)g)",
-    )
-    parser.add_argument(
-        "--pace-young",
-        metavar="SECONDS",
-        type=_at_least(0),
-        default=Pacing().young,
-        help="how long a new route that is in effect without an apply stands at least before it"
-        " gets one (%(default)g)",
+        help="a change that is not in effect before waits until this many times the time of recent"
+        " applies has passed, of which a second is let off (%(default)g)",
     )
     parser.add_argument(
         "--target-ca", metavar="FILE", default="", help="PEM file with the CA of https targets"

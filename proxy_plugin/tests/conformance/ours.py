@@ -95,7 +95,7 @@ async def _replicas(
     around: Surroundings, make: Callable[[EtcdCluster], Any], *, members: int, names: Sequence[str]
 ) -> AsyncIterator[Running]:
     """etcd and replicas, and proxy objects for them."""
-    arguments = ["--pace-covered=1", "--pace-young=0"]  # each behaviour waits for it
+    arguments = ["--pace-covered=1"]  # each behaviour waits for it
     if around.ssl_cert:
         arguments += [f"--ssl-cert={around.ssl_cert}", f"--ssl-key={around.ssl_key}"]
     if files := internal_files(around.app):

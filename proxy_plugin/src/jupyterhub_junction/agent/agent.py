@@ -37,7 +37,8 @@ from ..traefik.documents import FORWARDER_HEALTH, RenderOptions
 from ..traefik.user_certificate import UserCertificate
 from .activity_reports import ActivityReports
 from .applier import Applier
-from .replica import Apply, Pacing, Replica
+from .pacing import Pacing
+from .replica import Apply, Replica
 from .saved_table import SavedTable
 
 __all__ = ["Agent", "AgentOptions"]

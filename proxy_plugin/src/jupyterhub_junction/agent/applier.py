@@ -27,8 +27,8 @@ __all__ = ["Applier"]
 
 # seconds; less than the time that Traefik takes to give the forwarder up (traefik/documents.py)
 _FRESH = 4.0
-# seconds between two questions whether it has, while it has not
-_ASK = 1.0
+# seconds for which Traefik is not asked again after it said that the forwarder is up
+_ASK = 0.5
 
 
 class Applier:
@@ -123,8 +123,8 @@ class Applier:
             self._changed.notify()
         # when it was asked: the answer may be from before this process stood still
         asked = time.monotonic()
-        due = asked - self._forwarder_seen >= _ASK
-        if self.rendering.forwarder and due and await self.traefik.is_up(FORWARDER):
+        unsure = asked - self._forwarder_seen >= _ASK
+        if self.rendering.forwarder and unsure and await self.traefik.is_up(FORWARDER):
             self._forwarder_seen = asked
 
     def _delay(self) -> float | None:

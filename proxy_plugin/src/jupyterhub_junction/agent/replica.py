@@ -11,77 +11,23 @@ wait, and which revision is in effect.  Invariants:
   restored from a snapshot), never takes the place of the one that is served: the replica
   *holds* until the hub has declared a newer table complete.
 * Every change that a document would show is applied some time; one that was undone before is not.
-* A route that was added and is covered gets into a document only once it has stood for some
-  seconds (see :mod:`.young`): servers that come and go cost no applies.
+* A route that was added and is covered gets into a document only once it has stood for as long as
+  covered changes wait (see :mod:`.young`): servers that come and go cost no applies.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ..keys import ROUTES, TABLE, BadValue, ReplicaReport, TableInfo, decode_route
 from ..routes import Key, Route, RouteTable
 from ..store import Batch, Snapshot
 from ..traefik.dispatch import WHOLE, Dispatch
+from .pacing import Pacing
 from .young import Young
 
-__all__ = ["Apply", "Pacing", "Replica"]
-
-
-@dataclass(frozen=True, slots=True)
-class Pacing:
-    """How long changes wait, as multiples of what the last apply cost in seconds.
-
-    So applies take a bounded share of the time, however many changes there are.
-
-    Attributes:
-        covered: for changes that are in effect without an apply, from the last apply on; and,
-            for an added route, from its addition on.
-        uncovered: for those that are not.
-        most_covered, most_uncovered: seconds that they wait at most, whatever an apply costs.
-        credit: seconds that an uncovered change does not wait, if there were fewer applies than
-            might have been: small tables' few deletes wait for none of each other's.
-        young: seconds that an added route has to stand at least, to get into a document; where
-            ``covered`` is 0, none has to.
-        most_young: seconds that it has to stand at most, whatever an apply costs.
-    """
-
-    covered: float = 10.0
-    uncovered: float = 3.0
-    most_covered: float = 60.0
-    most_uncovered: float = 5.0
-    credit: float = 1.0
-    young: float = 2.0
-    most_young: float = 10.0
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"pacing: {name} is {value:g}, it must be 0 or more")
-
-    def covered_wait(self, cost: float) -> float:
-        """Seconds that covered changes wait after an apply that took ``cost`` seconds."""
-        return min(self.covered * cost, self.most_covered)
-
-    def uncovered_wait(self, owed: float) -> float:
-        """Seconds that uncovered changes wait after an apply; ``owed`` as :meth:`owed` has it."""
-        return min(max(owed - self.credit, 0.0), self.most_uncovered)
-
-    def owed(self, before: float, idle: float, cost: float) -> float:
-        """Seconds of waiting that an apply leaves behind.
-
-        Args:
-            before: the same of the apply before it, after which ``idle`` seconds passed.
-            cost: seconds that it took.
-        """
-        owed = max(before - idle, 0.0) + self.uncovered * cost
-        return min(owed, self.credit + self.most_uncovered)
-
-    def young_for(self, cost: float) -> float:
-        """Seconds that an added route has to stand, if the last apply took ``cost`` seconds."""
-        least = self.young if self.covered else 0.0
-        return min(max(self.covered_wait(cost), least), self.most_young)
+__all__ = ["Apply", "Replica"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +48,7 @@ class Replica:
         pacing: how long changes wait.
     """
 
-    def __init__(self, *, forwarder: bool = False, pacing: Pacing = Pacing()) -> None:
+    def __init__(self, *, forwarder: bool = False, pacing: Pacing | None = None) -> None:
         #: read by the forwarder's thread too, so always this same object
         self.table = RouteTable()
         self.info: TableInfo | None = None
@@ -116,9 +62,9 @@ class Replica:
         #: keys whose values are skipped, with the reason
         self.bad: dict[str, str] = {}
         self._forwarder = forwarder
-        self._pacing = pacing
+        self._pacing = pacing or Pacing()
         self._cost = 0.0  # seconds that the last apply took
-        self._owed = 0.0  # and of waiting that it left behind
+        self._debt = 0.0  # see Pacing.debt
         self._serving: Dispatch | None = None  # the last document that was confirmed
         self._coming: Dispatch | None = None  # that of the running apply
         self._uncertain = False  # an apply failed, so Traefik may serve another document
@@ -148,7 +94,7 @@ class Replica:
         if not self._wrong and not self._differs and not self._renew:
             return None
         if self._wrong:
-            return self._pacing.uncovered_wait(self._owed)
+            return self._pacing.uncovered_wait(self._debt)
         return self._pacing.covered_wait(self._cost)
 
     @property
@@ -300,11 +246,11 @@ class Replica:
             idle: seconds between the end of the apply before it and its own beginning.
         """
         coming, self._coming = self._coming, None
+        self._debt = self._pacing.debt(self._debt, idle, cost)
         if not done:
             self._uncertain = True
             return
         self.applied, self._serving, self._uncertain = apply.revision, coming, False
-        self._owed = self._pacing.owed(self._owed, idle, cost)
         self._cost = cost
         self._applying.clear()
         self._wrong = {key: at for key, at in self._wrong.items() if not self._in_effect(key)}

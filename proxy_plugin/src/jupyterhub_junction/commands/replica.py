@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..agent.agent import Agent, AgentOptions
-from ..agent.replica import Pacing
+from ..agent.pacing import Pacing
 from ..agent.status import serve_status
 from ..etcd import environment
 from ..etcd.gateway import Password
@@ -136,7 +136,7 @@ async def run_agent_command(options: argparse.Namespace, log: logging.Logger) ->
             activity=options.activity_interval,
             max_stale=options.max_stale,
             traefik_pid=lambda: read_pid(folder / "traefik.pid"),
-            pacing=Pacing(options.pace_covered, options.pace_uncovered, young=options.pace_young),
+            pacing=Pacing(options.pace_covered, options.pace_uncovered),
             forwarder=forwarder,
             saved=folder / "table.json",
             certificate=certificate,
@@ -234,7 +234,6 @@ async def run_replica_command(options: argparse.Namespace, log: logging.Logger) 
             "max_stale",
             "pace_covered",
             "pace_uncovered",
-            "pace_young",
             "target_ca",
             "target_cert",
             "target_key",
