@@ -342,6 +342,28 @@ async def test_a_wrong_password_is_a_clear_line(world: World) -> None:
         assert world.traefik.documents == []
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "serves"),
+    [
+        (200, '{"name":"root@rest"}', True),
+        (404, '{"message":"router not found: root@rest"}', False),
+        (404, "404 page not found\n", None),  # it has not read its control document yet
+    ],
+)
+async def test_a_traefik_without_its_api_says_nothing_of_routers(
+    status: int, body: str, serves: bool | None
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, text=body)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server:
+        api = TraefikAPI(str(server.make_url("")).rstrip("/"), PASSWORD)
+        assert await api.serves("root@rest") is serves
+        await api.close()
+
+
 async def test_a_marker_that_never_comes_is_an_error(world: World) -> None:
     api = TraefikAPI(world.url, PASSWORD)
     with pytest.raises(TraefikError, match="document 7 into effect"):

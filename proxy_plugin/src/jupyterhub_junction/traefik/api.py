@@ -75,11 +75,18 @@ class TraefikAPI:
         return status == 200
 
     async def serves(self, *routers: str) -> bool | None:
-        """Whether one of these routers is in effect; None if Traefik does not answer."""
+        """Whether one of these routers is in effect; None if Traefik does not answer for itself.
+
+        One that has started and not yet read its control document answers all with a 404 of its
+        own: it can say nothing of routers then.
+        """
         try:
             for router in routers:
-                if (await self._call("GET", f"/api/http/routers/{router}"))[0] == 200:
+                status, body = await self._call("GET", f"/api/http/routers/{router}")
+                if status == 200:
                     return True
+                if not body.startswith(b"{"):
+                    return None
         except TraefikError:
             return None
         return False
