@@ -33,7 +33,7 @@ LOGS = Path("build/tests")  # from ROOT, where all of it runs
 CLEARING_UP = 180.0
 #: Linux' control groups of version 1; a group whose share is small comes after all others (1024)
 GROUPS = Path("/sys/fs/cgroup/cpu")
-SMALL_SHARE = 64
+SMALL_SHARE = 128
 
 
 @dataclass
