@@ -280,6 +280,11 @@ async def test_a_silent_replica_stops_counting_when_its_lease_ends(world: World)
         path = await world.add("without-two")
         assert await world.ask(one, path) == "200 server"
         assert "two" not in await _live_names(world)
+
+        async def alone() -> bool:
+            return await _live_names(world) == {"one"}
+
+        await until(alone, "only the other one counts")
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)

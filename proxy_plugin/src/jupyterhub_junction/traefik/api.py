@@ -74,22 +74,19 @@ class TraefikAPI:
         )
         return status == 200
 
-    async def serves(self, *routers: str) -> bool | None:
-        """Whether one of these routers is in effect; None if Traefik does not answer for itself.
+    async def serves(self, router: str) -> bool | None:
+        """Whether a router is in effect; None if Traefik does not answer for itself.
 
         One that has started and not yet read its control document answers all with a 404 of its
         own: it can say nothing of routers then.
         """
         try:
-            for router in routers:
-                status, body = await self._call("GET", f"/api/http/routers/{router}")
-                if status == 200:
-                    return True
-                if not body.startswith(b"{"):
-                    return None
+            status, body = await self._call("GET", f"/api/http/routers/{router}")
         except TraefikError:
             return None
-        return False
+        if status == 200:
+            return True
+        return False if body.startswith(b"{") else None
 
     async def is_up(self, service: str) -> bool:
         """Whether the only server of a service passes its health check."""
