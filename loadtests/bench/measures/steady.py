@@ -64,9 +64,8 @@ async def measure(bench: Bench) -> Steady:
     """Quiet and churn turn about, then restarts; for the same time each."""
     await bench.settle()
     subject, paths = bench.subject, bench.paths()
-    await steady(
-        subject.addresses, lambda _: paths[0], bench.settings.rate, 1
-    )  # Traefik's to the server
+    # so that the proxy has connections to the server
+    await steady(subject.addresses, lambda _: paths[0], bench.settings.rate, 1)
     quiet, churn = Phase(), Phase()
     turn = bench.settings.seconds / TURNS
     for _ in range(TURNS):
