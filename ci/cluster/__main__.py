@@ -18,6 +18,7 @@ def main() -> int:
         ("up", "make the cluster, or what is missing of it"),
         ("down", "end it and remove everything"),
         ("status", "say how each part is; exit 1 if one is not well"),
+        ("measure", "start metrics-server, which autoscalers ask (by `ci/setup metrics-server`)"),
         ("env", "print the environment that kubectl needs"),
         ("left", "list what there is of a cluster on this machine; exit 1 if anything"),
     ):
@@ -50,6 +51,8 @@ def run(given: argparse.Namespace) -> int:
         lifecycle.up()
     elif given.command == "down":
         lifecycle.down()
+    elif given.command == "measure":
+        lifecycle.measure()
     elif given.command == "env":
         print(f"export KUBECONFIG={shlex.quote(str(access.given().kubeconfig))}")
     elif given.command == "load-image":

@@ -28,6 +28,8 @@ START_SECONDS = 60.0
 GRACE_SECONDS = 8
 MONITOR_SECONDS = 2
 
+#: who the API server is to servers of other APIs
+FRONT_PROXY = "front-proxy"
 HOST_NAME = "junction-host"
 HOST_NODE = {
     "apiVersion": "v1",
@@ -99,15 +101,16 @@ class ControlPlane:
             *self._controllers(),
             self._coredns(),
             self._proxy(),
-            self._program("volumes", sys.executable, "-m", "cluster.volumes"),
+            self.program("volumes", sys.executable, "-m", "cluster.volumes"),
         ]
 
-    def _program(self, name: str, *command: object) -> Program:
+    def program(self, name: str, *command: object) -> Program:
+        """A program of the host."""
         return Program(name, HOST_GROUP, [str(word) for word in command], self.at)
 
     def _etcd(self) -> Program:
         client, peer = (f"http://127.0.0.1:{self.ports[name]}" for name in ("etcd", "peer"))
-        return self._program(
+        return self.program(
             "etcd", "etcd", "--data-dir", self.at / "etcd", "--unsafe-no-fsync",
             "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
@@ -120,6 +123,7 @@ class ControlPlane:
         hosts += [f"kubernetes.default{rest}" for rest in ("", ".svc", f".svc.{DOMAIN}")]
         serving, serving_key = signs.pair("apiserver", "kube-apiserver", hosts=hosts)
         client, client_key = signs.pair("apiserver-kubelet", "apiserver", ["system:masters"])
+        proxy, proxy_key = signs.pair("apiserver-proxy", FRONT_PROXY)
         flags = {
             "etcd-servers": f"http://127.0.0.1:{self.ports['etcd']}",
             "secure-port": self.ports["api"], "bind-address": "0.0.0.0",  # noqa: S104 (network.py)
@@ -131,12 +135,21 @@ class ControlPlane:
             "service-account-issuer": f"https://kubernetes.default.svc.{DOMAIN}",
             "service-account-key-file": signs.at / "service-accounts.pub",
             "service-account-signing-key-file": signs.at / "service-accounts.key",
+            # for servers of other APIs (metrics.py)
+            "proxy-client-cert-file": proxy, "proxy-client-key-file": proxy_key,
+            "requestheader-client-ca-file": signs.certificate,
+            "requestheader-allowed-names": FRONT_PROXY,
+            "requestheader-username-headers": "X-Remote-User",
+            "requestheader-group-headers": "X-Remote-Group",
+            "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+            "enable-aggregator-routing": "true",
             "authorization-mode": "Node,RBAC", "enable-admission-plugins": "NodeRestriction",
             "allow-privileged": "true", "profiling": "false",
         }  # fmt: skip
-        return self._program("kube-apiserver", "kube-apiserver", *as_flags(flags))
+        return self.program("kube-apiserver", "kube-apiserver", *as_flags(flags))
 
-    def _kubeconfig(self, user: str, *groups: str) -> Path:
+    def kubeconfig(self, user: str, *groups: str) -> Path:
+        """The file by which a program of the host is a user of the API server."""
         name = user.removeprefix("system:")
         file = self.at / "kubeconfigs" / name
         return self.authority.kubeconfig(file, self.local, user, groups)
@@ -144,7 +157,7 @@ class ControlPlane:
     def _controllers(self) -> list[Program]:
         signs = self.authority
         manager = {
-            "kubeconfig": self._kubeconfig("system:kube-controller-manager"),
+            "kubeconfig": self.kubeconfig("system:kube-controller-manager"),
             "leader-elect": "false", "secure-port": 0, "use-service-account-credentials": "true",
             "root-ca-file": signs.certificate,
             "service-account-private-key-file": signs.at / "service-accounts.key",
@@ -153,11 +166,11 @@ class ControlPlane:
             "node-monitor-grace-period": f"{GRACE_SECONDS}s",
         }  # fmt: skip
         scheduler = {
-            "kubeconfig": self._kubeconfig("system:kube-scheduler"),
+            "kubeconfig": self.kubeconfig("system:kube-scheduler"),
             "leader-elect": "false", "secure-port": 0,
         }  # fmt: skip
         return [
-            self._program(name, name, *as_flags(flags))
+            self.program(name, name, *as_flags(flags))
             for name, flags in (
                 ("kube-controller-manager", manager),
                 ("kube-scheduler", scheduler),
@@ -170,17 +183,17 @@ class ControlPlane:
             file,
             COREFILE.format(
                 port=self.ports["dns"], ready=self.ports["dns-ready"], host=HOST, domain=DOMAIN,
-                kubeconfig=self._kubeconfig("system:coredns"),
+                kubeconfig=self.kubeconfig("system:coredns"),
             ),
         )  # fmt: skip
-        return self._program("coredns", "coredns", "-conf", file)
+        return self.program("coredns", "coredns", "-conf", file)
 
     def _proxy(self) -> Program:
         file = self.at / "kube-proxy.yaml"
         health, metrics = (f"127.0.0.1:{self.ports[name]}" for name in ("health", "metrics"))
-        kubeconfig = self._kubeconfig("system:kube-proxy")
+        kubeconfig = self.kubeconfig("system:kube-proxy")
         write(file, proxy_config(HOST_NAME, kubeconfig, "127.0.0.0/8", health, metrics))
-        return self._program("kube-proxy", "kube-proxy", f"--config={file}")
+        return self.program("kube-proxy", "kube-proxy", f"--config={file}")
 
     def start_api(self) -> None:
         """Start etcd and the API server; return when it answers."""
@@ -236,7 +249,7 @@ def chosen_ports(file: Path) -> dict[str, int]:
     if file.exists():
         found: dict[str, int] = json.loads(file.read_text())
         return found
-    names = ("api", "etcd", "peer", "dns", "dns-ready", "health", "metrics")
+    names = ("api", "etcd", "peer", "dns", "dns-ready", "health", "metrics", "metrics-server")
     sockets = {}
     for name in names:
         sockets[name] = bound(API_PORT if name == "api" else 0)

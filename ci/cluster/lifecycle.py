@@ -17,13 +17,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from . import addons, cgroups, disk, images, network, requirements
+from . import addons, cgroups, disk, images, metrics, network, requirements
 from .controlplane import ControlPlane
 from .node import MOUNTS, Worker
 from .processes import run, wait
 from .settings import GROUP, HOST_GROUP, NODES, ClusterError, folder, node
 
-__all__ = ["cut", "down", "heal", "join", "kill", "left", "load", "ready_nodes", "status", "up"]
+__all__ = [
+    "cut", "down", "heal", "join", "kill", "left", "load", "measure", "ready_nodes", "status", "up",
+]  # fmt: skip
 
 READY_SECONDS = 90.0
 EVER = datetime.datetime.min.replace(tzinfo=datetime.UTC)
@@ -149,6 +151,16 @@ def load(archives: Iterable[Path]) -> dict[str, list[str]]:
     plane = existing()
     alive = [one for one in workers(plane) if one.holder.pid]
     return images.load(alive, archives)
+
+
+def measure() -> None:
+    """Start metrics-server, which autoscalers ask.
+
+    Raises:
+        ClusterError: the cluster is not up, or metrics-server is not on PATH or does not start.
+    """
+    with alone():
+        metrics.start(existing())
 
 
 def status() -> dict[str, str]:
