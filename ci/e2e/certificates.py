@@ -6,10 +6,8 @@ import base64
 import datetime
 from typing import Any
 
+import trustme
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID
 from kubernetes import client
 
 from .kube import Kube
@@ -18,45 +16,23 @@ __all__ = ["expired"]
 
 
 def expired(kube: Kube, ca: str, like: str, name: str) -> None:
-    """Make a Secret with the certificate of another one, whose time ended a minute ago.
+    """Make a Secret with a certificate for the hosts of another one, that ended a minute ago.
 
     Args:
         ca: name of the Secret of the CA, key and all.
         like: name of the Secret with the certificate.
         name: of the Secret to make.
     """
-    issuer = x509.load_pem_x509_certificate(_read(kube, ca, "tls.crt"))
-    issuer_key = serialization.load_pem_private_key(_read(kube, ca, "tls.key"), None)
-    assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
+    shown = _read(kube, ca, "tls.crt")
+    issuer = trustme.CA.from_pem(shown, _read(kube, ca, "tls.key"))
     old = x509.load_pem_x509_certificate(_read(kube, like, "tls.crt"))
-    names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(old.subject)
-        .issuer_name(issuer.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now - datetime.timedelta(minutes=1))
-        .add_extension(names.value, names.critical)
-        .add_extension(
-            x509.ExtendedKeyUsage(
-                [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-            ),
-            critical=False,
-        )
-        .sign(issuer_key, hashes.SHA256())
-    )
+    names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    ended = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=1)
+    made = issuer.issue_cert(*(str(one.value) for one in names), not_after=ended)
     data = {
-        "ca.crt": issuer.public_bytes(serialization.Encoding.PEM),
-        "tls.crt": certificate.public_bytes(serialization.Encoding.PEM),
-        "tls.key": key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
+        "ca.crt": shown,
+        "tls.crt": made.cert_chain_pems[0].bytes(),
+        "tls.key": made.private_key_pem.bytes(),
     }
     body = client.V1Secret(
         metadata=client.V1ObjectMeta(name=name),

@@ -4,7 +4,7 @@ Stands in for the JupyterHub process, so that what a proxy class costs the hub c
 what it costs elsewhere, and no proxy shares an interpreter with what measures it.  The first
 line of stdin (JSON) is the setup, each later one a command with an ``id``; each is answered by
 one line on stdout.  Commands run side by side.  Times are of CLOCK_MONOTONIC, which is the same
-in every process.  When stdin ends, so does the proxy.
+in every process.  When stdin ends, or SIGTERM comes, so does the proxy.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import itertools
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -251,8 +252,10 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 async def main() -> None:
-    """Serve stdin until it ends."""
-    loop = asyncio.get_running_loop()
+    """Serve stdin until it ends, or SIGTERM comes: who ends a whole run ends its programs so."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
     reader = asyncio.StreamReader(limit=1 << 24)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     side = HubSide(json.loads(await reader.readline()))
@@ -261,12 +264,12 @@ async def main() -> None:
         await side.start()
         _say({"id": 0, "called": 0.0, "returned": time.monotonic()})
         while line := await reader.readline():
-            task = asyncio.create_task(_answer(side, json.loads(line)))
-            running.add(task)
-            task.add_done_callback(running.discard)
+            answering = asyncio.create_task(_answer(side, json.loads(line)))
+            running.add(answering)
+            answering.add_done_callback(running.discard)
     finally:
-        for task in running:
-            task.cancel()
+        for answering in running:
+            answering.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10):
                 await side.stop()
@@ -277,4 +280,5 @@ if __name__ == "__main__":
     os.dup2(1, ANSWERS, inheritable=False)
     os.dup2(2, 1)
     logging.basicConfig(level=logging.ERROR)
-    asyncio.run(main())
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(main())
