@@ -13,7 +13,8 @@ CODE := --config pyproject.toml . ../ci ../ci/setup ../chart ../images ../loadte
 CLUSTER := $(SETUP) venv kubernetes containers -- env PYTHONPATH=ci
 BENCH := $(SETUP) venv etcd chp wrk nginx -- env PYTHONPATH=loadtests:proxy_plugin/tests python -m bench
 
-# HUB=https://… TOKEN=… loads a deployment; without them all is started here
+# HUB=https://… loads a deployment, with TOKEN=… or, which ps does not show, JUNCTION_LOADTEST_TOKEN in
+# the environment; without HUB all is started here
 HUB ?=
 TOKEN ?=
 LOADTEST = $(SETUP) venv etcd chp wrk $(if $(findstring --profile,$(ARGS)),py-spy) -- env PYTHONPATH=loadtests:proxy_plugin/tests:ci python -m scenarios
@@ -52,7 +53,9 @@ bench: ## Measure Junction and its peers side by side, in about 45 minutes (ARGS
 bench-quick: ## The same up to 1,000 routes, in under 10 minutes
 	@$(BENCH) --quick $(ARGS)
 
+ifneq ($(TOKEN),)
 loadtest: export JUNCTION_LOADTEST_TOKEN = $(TOKEN)
+endif
 loadtest: ## Load Junction and CHP, in 5 minutes; or a hub that runs: HUB=https://… TOKEN=… (ARGS="--help")
 	@$(LOADTEST) run $(if $(HUB),--hub '$(HUB)') $(ARGS)
 

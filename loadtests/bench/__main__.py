@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import shlex
 import shutil
-import signal
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from . import signals
 from .contestants import CONTESTANTS
 from .machine import ROOT, commit, host, versions
 from .measures import MEASURES
-from .options import Options, parse
+from .options import parse
 from .report import write_report
-from .results import Outcome, Run
+from .results import Run
 from .runner import run
 from .world import answered_by
 
 BUILD = ROOT / "build" / "bench"
 REPORTS = ROOT / "loadtests" / "reports"
-
-
-async def _interruptible(options: Options, outcomes: list[Outcome]) -> None:
-    """The run; SIGTERM ends it as Ctrl-C does."""
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await run(options, outcomes)
 
 
 def main() -> int:
@@ -49,8 +40,8 @@ def main() -> int:
     )
     begun, interrupted = time.monotonic(), False
     try:
-        asyncio.run(_interruptible(options, found.outcomes))
-    except (KeyboardInterrupt, asyncio.CancelledError):
+        signals.run(run(options, found.outcomes))
+    except KeyboardInterrupt:
         print("bench: interrupted; what was measured so far is written", file=sys.stderr)
         interrupted = True
         for one in found.outcomes:

@@ -15,7 +15,6 @@ import itertools
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +24,8 @@ from typing import Any
 
 from jupyterhub_junction.conformance.implementation import Options
 from jupyterhub_junction.conformance.surroundings import fake_spawner, fake_user, free_port
+
+from .signals import run
 
 __all__ = ["own_target"]
 
@@ -252,10 +253,8 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 async def main() -> None:
-    """Serve stdin until it ends, or SIGTERM comes: who ends a whole run ends its programs so."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    """Serve stdin until it ends."""
+    loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=1 << 24)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     side = HubSide(json.loads(await reader.readline()))
@@ -280,5 +279,6 @@ if __name__ == "__main__":
     os.dup2(1, ANSWERS, inheritable=False)
     os.dup2(2, 1)
     logging.basicConfig(level=logging.ERROR)
-    with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(main())
+    # who ends all of a run's processes at once ends this one so
+    with contextlib.suppress(KeyboardInterrupt):
+        run(main())

@@ -95,6 +95,7 @@ async def world(directory: Path, limit: float) -> AsyncIterator[World]:
         sys.executable, "-m", "bench.responder",
         json.dumps({"nginx": bool(nginx), "unix": str(unix)}),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=module_environment(),
+        start_new_session=True,  # it ends with its stdin, not by the Ctrl-C that ends the run
     )  # fmt: skip
     async with contextlib.AsyncExitStack() as stack:
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib.metadata
 import shlex
 import shutil
-import signal
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench import signals
 from bench.machine import ROOT, commit, host, versions
 
 from .compare import Verdict, compare, render, summary
@@ -31,22 +31,20 @@ REPORTS = ROOT / "loadtests" / "reports"
 ENOUGH = 0.9
 
 
-async def _interruptible(options: Options, result: Result) -> None:
-    """The run; SIGTERM ends it as Ctrl-C does."""
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+async def _load(options: Options, result: Result, left: list[str]) -> None:
+    """The run; ``left`` gets what could not be removed, however it ends."""
     if options.local:
         await run(options, result, local_opener(options))
         return
     from .remote import Deployment
 
-    async with Deployment(options) as deployment:
-        result.target = deployment.about
-        await run(options, result, deployment.opener)
-    # what could not be removed is known when all is over
-    if deployment.left and result.rounds:
-        result.rounds[-1].left += deployment.left
+    deployment = Deployment(options)
+    try:
+        async with deployment:
+            result.target = deployment.about
+            await run(options, result, deployment.opener)
+    finally:
+        left += deployment.left
 
 
 def _said(words: list[str]) -> str:
@@ -73,19 +71,36 @@ def _run(options: Options, words: list[str], folder: Path) -> int:
         versions={**versions(), "locust": importlib.metadata.version("locust")},
         settings={key: value for key, value in options.settings.items() if key != "password"},
     )  # fmt: skip
+    left: list[str] = []
     begun, code = time.monotonic(), 0
     try:
-        asyncio.run(_interruptible(options, found))
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # what is measured can be written there
+    except OSError as error:
+        print(f"junction-loadtest: --out {folder}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    try:
+        if not options.local:
+            from .remote import consent
+
+            consent(options)
+        signals.run(_load(options, found, left))
     except LoadtestError as why:
         print(f"junction-loadtest: {why}", file=sys.stderr)
         code = 1
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except KeyboardInterrupt:
         print(
             "junction-loadtest: interrupted; what was measured so far is written", file=sys.stderr
         )
         code = 130
+    # first, whatever becomes of the report
+    for one in left:
+        print(f"junction-loadtest: could not be removed: {one}", file=sys.stderr)
+        code = code or 1
     if not found.rounds:
         return code
+    found.rounds[-1].left += left
     found.took_s = round(time.monotonic() - begun, 1)
     write_report(found, folder, SCENARIOS)
     print(f"junction-loadtest: {folder / 'report.html'}")
@@ -99,9 +114,6 @@ def _run(options: Options, words: list[str], folder: Path) -> int:
     failed = [one for one in found.rounds if one.failed]
     for one in failed:
         print(f"junction-loadtest: {one.scenario}, {one.contestant}: {one.failed}", file=sys.stderr)
-    for left in [line for one in found.rounds for line in one.left]:
-        print(f"junction-loadtest: could not be removed: {left}", file=sys.stderr)
-        code = code or 1
     return code or bool(failed)
 
 
@@ -119,7 +131,7 @@ def _equal(options: Options, words: list[str], repeats: int, folder: Path) -> in
             verdicts.append(compare(Result.read(before), Result.read(after)))
             print(f"junction-loadtest: {number} of {repeats}: {summary(verdicts[-1])}", flush=True)
         before = after
-    same = sum(not verdict.different for verdict in verdicts)
+    same = sum(verdict.same for verdict in verdicts)
     print(f'junction-loadtest: {same} of {repeats} comparisons of equal runs say "no difference"')
     return int(same < ENOUGH * repeats)
 
@@ -148,4 +160,5 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signals.heed_sigterm()
     sys.exit(main())

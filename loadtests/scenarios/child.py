@@ -72,6 +72,23 @@ class Child:
         found: dict[str, Any] = json.loads(got)
         return found
 
+    async def first(self, seconds: float) -> dict[str, Any]:
+        """The first line, within so many seconds.
+
+        Raises:
+            LoadtestError: there is none, or it says an error.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                line = await self.line()
+        except TimeoutError:
+            raise LoadtestError(
+                f"the program scenarios.{self.module} has not begun within {seconds:g} s"
+            ) from None
+        if "error" in line:
+            raise LoadtestError(str(line["error"]))
+        return line
+
     async def lines(self) -> AsyncIterator[dict[str, Any]]:
         """All lines until the last one, which says ``done``.
 

@@ -16,6 +16,8 @@ WHY = "Others' servers that start and stop should not be felt, and a new one sho
 HOW = (
     "The load of *latency*, while servers start and stop at a steady rate, whatever the earlier"
     " ones take. Add → live is the time from the call until every replica answers from the server."
+    " On a deployment it is the time from when the hub calls the server ready until it answers, and"
+    " delete → gone that in which the hub stops the server and removes its user."
 )
 #: changes that may be under way at once; a proxy that falls behind is not given more
 MOST = 100
@@ -28,6 +30,10 @@ async def change(play: Play, name: str) -> None:
         at = play.at()
         try:
             done = await call(name)
+        except asyncio.CancelledError:
+            why = f"not in effect {play.at() - at:.0f} s later, when the test ended"
+            play.round.changes.append({"t": at, "do": do, "failed": why})
+            raise
         except Exception as error:
             why = str(error) or type(error).__name__
             play.round.changes.append({"t": at, "do": do, "failed": why[:200]})
@@ -45,9 +51,10 @@ async def meanwhile(play: Play) -> None:
     begun, number = time.monotonic(), 0
     running: set[asyncio.Task[None]] = set()
     try:
-        # the last ones get a second to be done
-        while number * pace < play.seconds - 1:
+        while number * pace < play.seconds:
             await asyncio.sleep(max(0.0, begun + number * pace - time.monotonic()))
+            if play.over.is_set():
+                break
             if len(running) >= MOST:
                 raise LoadtestError(f"{MOST} changes are under way: fewer a second (--changes)")
             task = asyncio.create_task(change(play, f"{play.settings['prefix']}c{number}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from .stage import Play, Stage
@@ -36,9 +37,12 @@ async def meanwhile(play: Play) -> None:
     """Note what the hub says of its routes."""
     told = play.stage.hub.get("told")
     while told is not None:
-        for change in told(play.began):
-            play.round.changes.append(change)
-        await asyncio.sleep(0.5)
+        over = play.over.is_set()
+        play.round.changes += told(play.began)
+        if over:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(play.over.wait(), 0.5)
 
 
 def absent(stage: Stage, settings: dict[str, Any]) -> str:

@@ -10,10 +10,11 @@ interval, so nothing in them is told apart but failures.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from .metrics import Figure, failures, figures, quantile
-from .results import Result
+from .metrics import Figure, failures, figures, quantile, times
+from .results import Result, Round
 
 __all__ = ["Row", "Verdict", "compare", "render", "summary"]
 
@@ -49,15 +50,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``unlike`` are reasons not to compare the two at all."""
+    """``unlike`` are reasons not to compare the two at all, ``broken`` what one of them lacks."""
 
     rows: list[Row]
     unlike: list[str]
+    broken: list[str] = field(default_factory=list)
 
     @property
     def different(self) -> list[Row]:
         """What is above the noise."""
         return [row for row in self.rows if row.differs]
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing is above the noise, and nothing is missing."""
+        return not self.different and not self.broken
 
 
 def _unlike(before: Result, after: Result) -> list[str]:
@@ -106,15 +113,57 @@ def _row(scenario: str, contestant: str, a: Figure, b: Figure, sure: float, drif
     )  # fmt: skip
 
 
+def _counts(rounds: Sequence[Round]) -> list[tuple[int, int]]:
+    """Of each round: what failed, and all that was tried, requests and changes."""
+    found = []
+    for one in rounds:
+        failed = sum(failures([one]).values())
+        good = times([one]).count + sum("failed" not in change for change in one.changes)
+        found.append((failed, failed + good))
+    return found
+
+
 def _failed(scenario: str, contestant: str, before: Result, after: Result) -> Row:
-    a, b = (sum(failures(one.of(scenario, contestant)).values()) for one in (before, after))
-    noise = FAILURES * math.sqrt(a + b)
-    ratio = (b + 1) / (a + 1)
-    same = abs(a - b) <= noise
+    """Shares of what was tried: the two may have tried more or less, in more rounds or fewer.
+
+    Failures come in clusters, as when a replica is killed: where rounds scatter more than chance
+    alone would have it, the noise is as much larger.
+    """
+    counts = [_counts(one.of(scenario, contestant)) for one in (before, after)]
+    (a, tried_a), (b, tried_b) = ([sum(column) for column in zip(*one)] for one in counts)
+    share = (a + b) / max(1, tried_a + tried_b)
+    spread, freedom = 0.0, 0
+    for one, failed, tried in ((counts[0], a, tried_a), (counts[1], b, tried_b)):
+        expected = [failed * each / max(1, tried) for _, each in one]
+        spread += sum(
+            (each - mean) ** 2 / mean
+            for (each, _), mean in zip(one, expected, strict=True)
+            if mean
+        )
+        freedom += len(one) - 1
+    wider = math.sqrt(max(1.0, spread / freedom)) if freedom else 1.0
+    noise = FAILURES * wider * math.sqrt(share * (1 / max(1, tried_a) + 1 / max(1, tried_b)))
+    ratio = (b + 1) / max(1, tried_b) / ((a + 1) / max(1, tried_a))
+    same = abs(a / max(1, tried_a) - b / max(1, tried_b)) <= noise
     return Row(
         scenario, contestant, "failed", "", a, b, ratio,
         min(ratio, 1.0) if same else ratio, max(ratio, 1.0) if same else ratio,
     )  # fmt: skip
+
+
+def _broken(before: Result, after: Result) -> list[str]:
+    """What one of the two lacks, or has not whole."""
+    found = []
+    for which, one, other in (("before", before, after), ("after", after, before)):
+        for (scenario, contestant), why in one.broken().items():
+            if not why.startswith("skipped") or other.of(scenario, contestant):
+                found.append(f"{which}: {scenario}, {contestant}: {why}")
+        for scenario in one.scenarios():
+            for contestant in one.contestants():
+                known = (scenario, contestant) in other.broken() or other.of(scenario, contestant)
+                if one.of(scenario, contestant) and not known:
+                    found.append(f"only {which}: {scenario}, {contestant}")
+    return found
 
 
 def compare(before: Result, after: Result) -> Verdict:
@@ -136,7 +185,7 @@ def compare(before: Result, after: Result) -> Verdict:
             last = (scenario, contestant)
             rows.append(_failed(scenario, contestant, before, after))
         rows.append(_row(scenario, contestant, figure, other, sure, drift))
-    return Verdict(rows, _unlike(before, after))
+    return Verdict(rows, _unlike(before, after), _broken(before, after))
 
 
 def _number(value: float) -> str:
@@ -148,6 +197,8 @@ def summary(verdict: Verdict) -> str:
     if not verdict.rows:
         return "nothing in common: other scenarios, or other contestants"
     if not verdict.different:
+        if verdict.broken:
+            return f"no difference in what both have, but {len(verdict.broken)} are not whole"
         return "no difference (above the noise)"
     found = [
         f"{row.scenario}, {row.contestant}: {row.what} × {row.ratio:.2f}"
@@ -162,6 +213,7 @@ def render(verdict: Verdict, before: str, after: str) -> str:
     """As lines for a terminal."""
     lines = [f"{before}  →  {after}"]
     lines += [f"not alike: {why}" for why in verdict.unlike]
+    lines += [f"not whole: {why}" for why in verdict.broken]
     width = max([len(row.what) for row in verdict.rows] or [0])
     group = ("", "")
     for row in verdict.rows:

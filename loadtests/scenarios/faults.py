@@ -33,7 +33,13 @@ async def meanwhile(play: Play) -> None:
 
     async def kill() -> None:
         await asyncio.sleep(play.settings["at"] * play.seconds)
-        play.event(await play.stage.faults[play.settings["fault"]]())
+        at, what = play.at(), play.settings["fault"]
+        try:
+            said = await play.stage.faults[what]()
+        except asyncio.CancelledError:
+            play.event(f"{what} was killed", at)
+            raise
+        play.event(said, at)
 
     await asyncio.gather(DURING[play.settings["during"]].meanwhile(play), kill())
 

@@ -16,7 +16,7 @@ import aiohttp
 
 from .stage import LoadtestError
 
-__all__ = ["SCOPES", "HubAPI"]
+__all__ = ["SCOPES", "Away", "HubAPI"]
 
 #: what the token has to be allowed
 SCOPES = ("admin:users", "admin:servers", "tokens")
@@ -24,6 +24,12 @@ SCOPES = ("admin:users", "admin:servers", "tokens")
 TIMEOUT = 30.0
 #: seconds that a server may take to start, and to stop
 STARTS, STOPS = 180.0, 90.0
+#: what a hub that is being started again, or a proxy before it, answers
+NOT_NOW = (429, 502, 503, 504)
+
+
+class Away(LoadtestError):
+    """The hub does not answer for now."""
 
 
 class HubAPI:
@@ -41,7 +47,9 @@ class HubAPI:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=TIMEOUT), connector=aiohttp.TCPConnector(limit=32)
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            # who asks sees to it that it is not too much; waiting here would count as the hub's time
+            connector=aiohttp.TCPConnector(limit=0),
         )
         return self
 
@@ -61,7 +69,8 @@ class HubAPI:
         """One request below the hub's URL; returns its status, and its JSON if it has any.
 
         Raises:
-            LoadtestError: no answer, or one that is not among the good ones.
+            Away: no answer, or one that says that there is none for now.
+            LoadtestError: one that is not among the good ones.
         """
         assert self._session is not None
         headers = {"Authorization": f"token {token or self.token}"}
@@ -73,10 +82,10 @@ class HubAPI:
                 said = await answer.text(errors="replace")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             why = str(error) or type(error).__name__
-            raise LoadtestError(f"{self.url}: nobody answers {path}: {why}") from None
+            raise Away(f"{self.url}: nobody answers {path}: {why}") from None
         if answer.status not in good:
-            message = _message(said)
-            raise LoadtestError(f"{self.url}{path}: answered {answer.status}{message}")
+            kind = Away if answer.status in NOT_NOW else LoadtestError
+            raise kind(f"{self.url}{path}: answered {answer.status}{_message(said)}")
         try:
             return answer.status, json.loads(said)
         except ValueError:
@@ -107,6 +116,12 @@ class HubAPI:
     async def create(self, names: list[str]) -> None:
         """Make users."""
         await self.ask("POST", "/hub/api/users", {"usernames": names})
+
+    async def named(self, prefix: str) -> list[str]:
+        """The users whose names begin so, 200 of them at most."""
+        _, found = await self.ask("GET", f"/hub/api/users?name_filter={prefix}&limit=200")
+        names = [str(one.get("name")) for one in found or () if isinstance(one, dict)]
+        return [name for name in names if name.startswith(prefix)]
 
     async def user_token(self, name: str, seconds: float) -> str:
         """A token of a user, for so many seconds."""

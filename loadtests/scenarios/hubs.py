@@ -131,10 +131,15 @@ class Hub(Demo):
     def _child(self, program: Program, name: str) -> Fault:
         async def kill() -> str:
             assert program.pid is not None
-            for one in psutil.Process(program.pid).children():
-                words = one.cmdline()
-                if name in (Path(words[0]).name, *words[1:4]):
-                    one.kill()
+            found = [
+                one
+                for one in psutil.Process(program.pid).children()
+                if (words := one.cmdline()) and name in (Path(words[0]).name, *words[1:4])
+            ]
+            if not found:
+                raise LoadtestError(f"{program.name} has no {name} that could be killed")
+            for one in found:
+                one.kill()
             return f"{program.name}'s {name} was killed"
 
         return kill

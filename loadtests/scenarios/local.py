@@ -64,8 +64,7 @@ class StandIn(NamedTuple):
 async def stand_in(folder: Path) -> AsyncIterator[StandIn]:
     """The stand-in server, running."""
     async with Child("standin", folder / "stand-in.log") as child:
-        async with asyncio.timeout(START):
-            ports = await child.line()
+        ports = await child.first(START)
         yield StandIn(("127.0.0.1", ports["port"]), ("127.0.0.1", ports["hub"]), child.pid)
 
 

@@ -17,10 +17,14 @@ from typing import Any
 from .histogram import Histogram
 from .results import Result, Round
 
-__all__ = ["Figure", "cpu_seconds", "failures", "figures", "quantile", "times"]
+__all__ = ["Figure", "cpu_seconds", "failures", "figures", "quantile", "times", "under_load"]
 
 #: roles that are no part of the proxy
 OTHERS = ("generator", "stand-in", "server")
+#: what is timed beside requests: how late an event is, how long the hub takes to start a server
+NO_REQUESTS = ("stream event", "server starts")
+#: seconds between two looks at processes, and more
+BETWEEN = 1.2
 #: whose proxy is the hub's process
 IN_HUB = "junction-inprocess"
 #: relative half width that no interval goes below: what drifts between two runs is in no sample
@@ -88,17 +92,28 @@ def _within(angle: float, freedom: int) -> float:
 # --- what is in some rounds
 
 
+def under_load(one: Round) -> list[dict[str, Any]]:
+    """A round's lines without the last, of what was under way when its time was up."""
+    return [line for line in one.seconds if not line.get("late")]
+
+
+def _looks(one: Round) -> list[dict[str, Any]]:
+    """What its processes used while it was loaded: idle ones would thin it out."""
+    ends = max((line["t"] for line in under_load(one)), default=0.0)
+    return [look for look in one.system if look["t"] <= ends + BETWEEN]
+
+
 def _lines(rounds: Iterable[Round]) -> list[dict[str, Any]]:
     return [line for one in rounds for line in one.seconds]
 
 
 def times(rounds: Iterable[Round], kind: str = "") -> Histogram:
-    """Times of good requests of one kind, or of all."""
+    """Times of good requests of one kind, or of all that are one request's."""
     return Histogram.total(
         Histogram.of(one["times"])
         for line in _lines(rounds)
         for name, one in line["kinds"].items()
-        if kind in ("", name)
+        if name == kind or (not kind and name not in NO_REQUESTS)
     )
 
 
@@ -136,8 +151,7 @@ def _percentile(kind: str, share: float) -> Callable[[Sequence[Round]], float]:
 
 
 def _per_second(rounds: Sequence[Round]) -> float:
-    lines = _lines(rounds)
-    lasted = sum(line["for_s"] for line in lines)
+    lasted = sum(line["for_s"] for one in rounds for line in under_load(one))
     return times(rounds).count / lasted if lasted else 0.0
 
 
@@ -161,7 +175,7 @@ def _is_proxy(one: Round, role: str) -> bool:
 
 
 def _cpu(rounds: Sequence[Round]) -> float:
-    looks = [(one, look) for one in rounds for look in one.system]
+    looks = [(one, look) for one in rounds for look in _looks(one)]
     used = sum(
         share for one, look in looks for role, share in look["cpu"].items() if _is_proxy(one, role)
     )
@@ -173,7 +187,7 @@ def cpu_seconds(rounds: Sequence[Round]) -> dict[str, float]:
     found: dict[str, float] = {}
     for one in rounds:
         before = 0.0
-        for look in one.system:
+        for look in _looks(one):
             for role, share in look["cpu"].items():
                 found[role] = found.get(role, 0.0) + share * (look["t"] - before)
             before = look["t"]

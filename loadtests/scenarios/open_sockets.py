@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import aiohttp
+from bench import signals
 from bench.idle import raise_file_limit
 from bench.processes import Usage, memory
 
@@ -105,7 +106,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"open_sockets: --count {count}: from 100 to {MOST}, and half of the files that may"
               " be open (ulimit -n)", file=sys.stderr)  # fmt: skip
         return 2
-    print("\n".join(asyncio.run(_run(count))))
+    print("\n".join(signals.run(_run(count))))
     return 0
 
 

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -94,13 +95,19 @@ def _arguments(run: argparse.ArgumentParser) -> None:
         help="of a class, who come within --seconds and work as long (30; a deployment: 10)",
     )  # fmt: skip
     run.add_argument("--real", type=int, help="students with a real JupyterLab server (1)")
-    run.add_argument("--password", default="", help="signs students in by the login form")
+    run.add_argument(
+        "--password", default=os.environ.get("JUNCTION_LOADTEST_PASSWORD", ""),
+        help="signs students in by the login form ($JUNCTION_LOADTEST_PASSWORD)",
+    )  # fmt: skip
     run.add_argument(
         "--alone", type=float, default=3.0,
         help="seconds in which the generator shows what it reaches without a proxy (3; 0: none)",
     )  # fmt: skip
     run.add_argument("--profile", action="store_true", help="collect profiles, in one more round")
-    run.add_argument("--workers", type=int, default=0, help="Locust workers to wait for (0)")
+    run.add_argument(
+        "--workers", type=int, default=0,
+        help="Locust workers to wait for (0); they end with the first load, so it has to be one",
+    )  # fmt: skip
     run.add_argument(
         "--listen", default="127.0.0.1:5557", help="where workers come to (127.0.0.1:5557)"
     )
@@ -112,15 +119,18 @@ def _arguments(run: argparse.ArgumentParser) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="junction-loadtest", description="Load tests of JupyterHub's proxies.",
+        allow_abbrev=False,
         epilog="In a checkout: make loadtest [HUB=URL TOKEN=…] [ARGS=…]",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="load something, and report what came of it")
-    equal = commands.add_parser("equal", help="the same run again and again: are they told apart?")
+    # whole names only: what hides a token (__main__) knows no others
+    add = partial(commands.add_parser, allow_abbrev=False)
+    run = add("run", help="load something, and report what came of it")
+    equal = add("equal", help="the same run again and again: are they told apart?")
     for each in (run, equal):
         _arguments(each)
     equal.add_argument("--repeats", type=int, default=10, help="comparisons (10)")
-    compare = commands.add_parser("compare", help="tell two runs' differences from noise")
+    compare = add("compare", help="tell two runs' differences from noise")
     compare.add_argument("before", help="results.json of the one run")
     compare.add_argument("after", help="results.json of the other")
     return parser
@@ -153,8 +163,15 @@ def _names(
 
 
 def _hub(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        refuse(f"--hub {url}: no URL, as https://hub.example.org is one")
+    if "@" in parts.netloc:
+        shown = url.replace(parts.netloc, parts.netloc.rpartition("@")[2])
+        refuse(f"--hub {shown}: without a user or a password in it, please: --token signs in")
+    if not good:
         refuse(f"--hub {url}: no URL with a scheme, as in https://{url.partition('://')[2] or url}")
     return url.rstrip("/").removesuffix("/hub")
 
@@ -198,6 +215,8 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
         refuse(f"--keep {given.keep}: equal writes many runs, all of them to --out")
     if not local and given.only:
         refuse("--only chooses what is started here: not with --hub")
+    if not local and given.profile:
+        refuse("--profile looks into what is started here: not with --hub")
     real = 1 if given.real is None else given.real
     if not 0 <= real <= REAL:
         refuse(f"--real {real}: from 0 to {REAL}")
@@ -205,16 +224,22 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
     scenarios = _names("scenario", ",".join(given.scenario), SCENARIOS, everything)
     if not local and "faults" in scenarios:
         refuse("faults are made where the proxy was started by the test: not with --hub")
+    rounds, students = int(number("rounds", 2, 1)), int(number("students", 30, 10))
+    if given.workers:
+        if len(scenarios) * rounds > 1 or given.profile:
+            refuse("--workers end with the first load: one scenario, --rounds 1 and no --profile")
+        if "class" in scenarios and students % given.workers:
+            refuse(f"--students {students}: a multiple of --workers, as each has as many of them")
     return Options(
         scenarios=scenarios,
         only=_names("--only", given.only, LOCAL, DEFAULT) if local else (REMOTE,),
-        rounds=int(number("rounds", 2, 1)),
+        rounds=rounds,
         settings={
             "users": int(number("users", 50, 20)), "rate": number("rate", 150, 20),
             "seconds": number("seconds", 8, 60), "changes": number("changes", 10, 0.5),
             "routes": int(number("routes", 100, 5)), "fault": given.fault, "during": given.during,
             "at": given.at,
-            "students": int(number("students", 30, 10)),
+            "students": students,
             "real": real, "sockets": True, "workers": given.workers, "listen": given.listen,
             "alone": given.alone, "prefix": "", "password": given.password, "may_fail": local,
         },

@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from .histogram import Histogram
-from .metrics import failures, kinds
+from .metrics import failures, kinds, under_load
 from .results import Result, Round
 
 __all__ = ["plots"]
@@ -100,7 +100,7 @@ def plots(result: Result, scenario: str) -> list[tuple[str, str]]:
         for name, rounds in everyone.items():
             counts: dict[int, float] = {}
             for one in rounds:
-                for line in one.seconds:
+                for line in under_load(one):
                     good = sum(sum(kind["times"].values()) for kind in line["kinds"].values())
                     second = round(line["t"])
                     counts[second] = counts.get(second, 0) + good / len(rounds)

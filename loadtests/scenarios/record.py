@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from bench.signals import heed_sigterm
 from demo import Demo
 from playwright.sync_api import Page, Request, WebSocket, sync_playwright
 
@@ -137,6 +138,7 @@ def record(demo: Demo, chromium: str) -> dict[str, Any]:
 
 def main() -> None:
     """Record, and write."""
+    heed_sigterm()
     chromium = os.environ.get("JUNCTION_CHROMIUM") or shutil.which("chromium")
     if not chromium:
         raise SystemExit("record: no chromium on PATH: `ci/setup chromium` says how to get it")

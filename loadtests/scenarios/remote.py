@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from . import class_begins
-from .hubapi import HubAPI
+from . import churn, class_begins
+from .hubapi import Away, HubAPI
 from .options import Options, is_loopback
 from .stage import Change, LoadtestError, Stage
 
@@ -27,8 +27,10 @@ __all__ = ["Deployment"]
 
 #: users that are dealt with at once
 AT_ONCE = 8
-#: seconds that all of the removing may take
-REMOVING = 300.0
+#: seconds that all of the removing may take, and as many more for each user
+REMOVING, EACH = 120.0, 1.5
+#: times that the hub may refuse to remove a user; seconds between two, at first and at most
+REFUSALS, PAUSES = 3, (1.0, 10.0)
 #: seconds after which the users' tokens are of no use any more
 TOKENS = 7200.0
 #: seconds that a server which the hub calls ready may take to answer through the proxy
@@ -52,10 +54,11 @@ class Deployment:
         self.about = options.hub
         self.left: list[str] = []
         self._made: dict[str, None] = {}
+        self._given_up: set[str] = set()
+        self._asked = False
         self._numbers = iter(range(1, 1_000_000))
 
     async def __aenter__(self) -> Self:
-        consent(self.options)
         await self.api.__aenter__()
         try:
             found = await self.api.check()
@@ -72,13 +75,14 @@ class Deployment:
         trace: TracebackType | None,
     ) -> None:
         try:
-            await self.remove(list(self._made))
+            # a request that was cut off may have made one after it was looked for
+            if self._asked:
+                with contextlib.suppress(LoadtestError):
+                    self._made |= dict.fromkeys(await self.api.named(self.prefix))
+            await self.remove([name for name in self._made if name not in self._given_up])
         finally:
             self.left = [f"user {name} of {self.options.hub}" for name in self._made]
             await self.api.__aexit__(kind, error, trace)
-            if self.left and isinstance(error, BaseException):
-                for one in self.left:
-                    print(f"junction-loadtest: could not be removed: {one}", file=sys.stderr)
 
     async def _each(self, names: Iterable[str], work: Callable[[str], Awaitable[None]]) -> None:
         room = asyncio.Semaphore(AT_ONCE)
@@ -99,23 +103,42 @@ class Deployment:
         """Make so many users."""
         names = [f"{self.prefix}{next(self._numbers)}" for _ in range(count)]
         self._made |= dict.fromkeys(names)
+        self._asked = True
         await self.api.create(names)
         return names
 
     async def remove(self, names: list[str]) -> None:
-        """Remove users and their servers; those that cannot be stay on the list."""
+        """Remove users and their servers; those that cannot be stay on the list.
+
+        A hub that is away is asked again until the time for all of it is up.
+        """
+        refused: dict[str, int] = {}
 
         async def one(name: str) -> None:
-            with contextlib.suppress(LoadtestError):
+            try:
                 await self.api.remove(name)
                 self._made.pop(name, None)
+            except Away:
+                pass
+            except LoadtestError:
+                refused[name] = refused.get(name, 0) + 1
 
         if not names:
             return
         print(f"junction-loadtest: removing {len(names)} users", file=sys.stderr)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REMOVING):
-                await self._each(names, one)
+        ends, pause, left = time.monotonic() + REMOVING + EACH * len(names), PAUSES[0], names
+        while left:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ends - time.monotonic()):
+                    await self._each(left, one)
+            left = [
+                name for name in left if name in self._made and refused.get(name, 0) < REFUSALS
+            ]
+            if not left or time.monotonic() + pause > ends:
+                break
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, PAUSES[1])
+        self._given_up |= {name for name in names if name in self._made}
 
     # --- the stage
 
@@ -147,7 +170,7 @@ class Deployment:
                 stop=self._change(False), hub={"password": settings["password"]},
             )  # fmt: skip
         finally:
-            await self.remove(list(self._made))
+            await self.remove([name for name in self._made if name not in self._given_up])
 
     async def _tokens(self, names: list[str]) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -203,6 +226,29 @@ class Deployment:
         raise LoadtestError(f"/user/{name}/: answered {status} {LIVE:g} s after it was ready")
 
 
+def asked(options: Options) -> list[str]:
+    """What each scenario does to a deployment, in words."""
+    settings, found = options.settings, []
+    for name in options.scenarios:
+        if name == class_begins.NAME:
+            lasts = 2 * settings["seconds"] + class_begins.BESIDE
+            found.append(
+                f"{name}: {settings['students']} students, each with a server, for up to"
+                f" {lasts:g} s, at the rate of a browser each"
+            )
+            continue
+        said = (
+            f"{name}: {settings['users']} users with {settings['rate']:g} requests/s and WebSockets"
+            f" on {settings['routes']} servers for {settings['seconds']:g} s"
+        )
+        if name == churn.NAME:
+            said += f", {settings['changes'] / 2:g} more servers a second that start and stop"
+        found.append(said)
+    if options.rounds > 1:
+        found.append(f"all of it {options.rounds} times")
+    return found
+
+
 def consent(options: Options) -> None:
     """See that somebody wants this deployment to be loaded.
 
@@ -211,12 +257,7 @@ def consent(options: Options) -> None:
     """
     if is_loopback(options.hub) or options.yes:
         return
-    settings = options.settings
-    what = (
-        f"{', '.join(options.scenarios)} on {options.hub}: up to {settings['users']} users with"
-        f" {settings['rate']:g} requests/s for {settings['seconds']:g} s each,"
-        f" {max(settings['routes'], settings['students'])} servers"
-    )
+    what = f"{options.hub}: {'; '.join(asked(options))}"
     if not sys.stdin.isatty():
         raise LoadtestError(f"{what}: it is not local, so --yes has to be given")
     print(f"junction-loadtest: {what}.\nType yes to load it: ", end="", file=sys.stderr, flush=True)

@@ -77,16 +77,26 @@ class Result:
         return list(dict.fromkeys(one.scenario for one in self.rounds))
 
     def of(self, scenario: str, contestant: str) -> list[Round]:
-        """The rounds in which something was measured; profiled ones only if there are no others.
+        """The rounds in which something was measured.
 
-        A profiler costs its processes time, and not each contestant as much.
+        Those that ended early only if there are no others, and then profiled ones only if there
+        are no others: a profiler costs its processes time, and not each contestant as much.
         """
         found = [
             one
             for one in self.rounds
             if (one.scenario, one.contestant) == (scenario, contestant) and one.seconds
         ]
+        found = [one for one in found if not one.failed] or found
         return [one for one in found if not (one.profiles or one.no_profiles)] or found
+
+    def broken(self) -> dict[tuple[str, str], str]:
+        """Why a scenario's figures of a contestant are missing, or not whole."""
+        return {
+            (one.scenario, one.contestant): one.failed or f"skipped: {one.skipped}"
+            for one in self.rounds
+            if one.failed or one.skipped
+        }
 
     def write(self, path: Path) -> None:
         """As JSON, a line for each second."""

@@ -24,6 +24,7 @@ from bench.wrk import run_wrk
 from . import churn, class_begins, faults, latency
 from .child import Child
 from .local import contestants, local_stage, stand_in
+from .metrics import under_load
 from .options import Options
 from .profiling import profile
 from .results import NULL, Result, Round
@@ -37,8 +38,13 @@ SCENARIOS: dict[str, Scenario] = {one.NAME: cast(Scenario, one) for one in _MODU
 
 #: seconds beyond its own time that a load gets
 GRACE = 60.0
-#: seconds that the generator gets to start
-START = 60.0
+#: seconds that the generator gets to start, and that its workers get to come
+START, COME = 60.0, 300.0
+#: seconds that users get for what they are at when the time is up: more than any request of steady
+#: ones may take (load.sockets), so that what hangs is counted
+LATE = 16.0
+#: seconds that changes get which are under way then
+DRAIN = 45.0
 
 Opener = Callable[[str, str, Path], AbstractAsyncContextManager[Stage]]
 
@@ -53,20 +59,19 @@ async def play(scenario: Scenario, play: Play, folder: Path, profiled: bool = Fa
     setup = {
         "addresses": stage.addresses, "people": stage.people, "stand_in": stage.stand_in,
         "sockets": settings["sockets"], "workers": settings["workers"],
-        "listen": settings["listen"], **scenario.setup(stage, settings),
+        "listen": settings["listen"], "grace": LATE, **scenario.setup(stage, settings),
     }  # fmt: skip
     async with Child("load", folder / "generator.log") as generator:
         generator.send(setup)
-        async with asyncio.timeout(START + 300 * bool(settings["workers"])):
-            await generator.line()
+        await generator.first(START + COME * bool(settings["workers"]))
         play.began = time.monotonic()
+        meanwhile = asyncio.create_task(scenario.meanwhile(play))
         beside = [
-            asyncio.create_task(scenario.meanwhile(play)),
-            asyncio.create_task(watch_processes(play, {"generator": generator.pid})),
-        ]
+            meanwhile, asyncio.create_task(watch_processes(play, {"generator": generator.pid}))
+        ]  # fmt: skip
         if profiled:
             beside.append(asyncio.create_task(profile(play, setup["seconds"])))
-        reading = asyncio.create_task(_read(generator, play))
+        reading = asyncio.create_task(_read(generator, play, Guard(setup.get("rate", 0))))
         try:
             async with asyncio.timeout(setup["seconds"] + GRACE):
                 while not reading.done():
@@ -77,8 +82,9 @@ async def play(scenario: Scenario, play: Play, folder: Path, profiled: bool = Fa
                         beside.remove(task)
                         task.result()
                 reading.result()
-                # what is under way when the load ends is ended by itself, or given up
-                await asyncio.wait(beside[:1], timeout=1) if beside else None
+            play.over.set()
+            # what is under way when the load ends is ended by itself, or given up
+            await asyncio.wait({meanwhile}, timeout=DRAIN)
         except TimeoutError:
             raise LoadtestError(f"not over {GRACE:g} s after its time") from None
         finally:
@@ -87,21 +93,22 @@ async def play(scenario: Scenario, play: Play, folder: Path, profiled: bool = Fa
             await asyncio.gather(reading, *beside, return_exceptions=True)
 
 
-async def _read(generator: Child, play: Play) -> None:
-    guard = Guard()
+async def _read(generator: Child, play: Play, guard: Guard) -> None:
     async for line in generator.lines():
         line["t"] = round(line["t"] - play.began, 3)
         play.round.seconds.append(line)
-        if not play.settings["may_fail"]:
-            guard.second(line["kinds"])
+        if not play.settings["may_fail"] and not line.get("late"):
+            guard.second(line["kinds"], play.round.changes)
 
 
 @contextlib.asynccontextmanager
-async def _opened(open_stage: Opener, one: Round, folder: Path) -> AsyncIterator[Stage]:
-    folder.mkdir()  # noqa: ASYNC240 (once a round)
+async def _opened(
+    open_stage: Opener, one: Round, root: Path
+) -> AsyncIterator[tuple[Stage, Path]]:
+    folder = Path(tempfile.mkdtemp(prefix="stage-", dir=root))
     try:
         async with open_stage(one.scenario, one.contestant, folder) as stage:
-            yield stage
+            yield stage, folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -144,16 +151,19 @@ async def _round(
         one.skipped = "no JupyterHub is started with it here"
         return
     try:
-        async with _opened(open_stage, one, root / "stage") as stage:
+        async with _opened(open_stage, one, root) as (stage, folder):
             if reason := scenario.absent(stage, options.settings):
                 one.skipped = reason
                 return
             playing = Play(stage, one, options.settings, options.settings["seconds"])
-            await play(scenario, playing, root / "stage", profiled)
+            await play(scenario, playing, folder, profiled)
     except LoadtestError as why:
         one.failed = one.failed or str(why)
     except Exception as error:
         one.failed = one.failed or f"{type(error).__name__}: {error}"[:500]
+    except BaseException:
+        one.failed = one.failed or "interrupted"
+        raise
 
 
 async def null_run(options: Options, root: Path) -> dict[str, Any]:
@@ -174,11 +184,10 @@ async def null_run(options: Options, root: Path) -> dict[str, Any]:
             wrk = (await run_wrk(behind.server, ["/user/n0/api"], 2, folder)).per_second
         except Exception:
             wrk = 0.0  # it is not there: no check, and the report says so
-    sent = sum(
-        sum(kind["times"].values()) for line in one.seconds for kind in line["kinds"].values()
-    )
-    lasted = sum(line["for_s"] for line in one.seconds) or 1.0
-    cpu = max((line["cpu"] for line in one.seconds), default=0.0)
+    lines = under_load(one)
+    sent = sum(sum(kind["times"].values()) for line in lines for kind in line["kinds"].values())
+    lasted = sum(line["for_s"] for line in lines) or 1.0
+    cpu = max((line["cpu"] for line in lines), default=0.0)
     per_second = round(sent / lasted)
     said = f"{per_second} requests/s at {cpu:.0%} of a core"
     if wrk:

@@ -6,6 +6,7 @@ JupyterHub started here (:mod:`.hubs`), or a deployment that runs (:mod:`.remote
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ class Play:
 
     Attributes:
         began: when its load began (CLOCK_MONOTONIC).
-        ended: set when its load is over.
+        over: set when its load is over.
     """
 
     stage: Stage
@@ -71,14 +72,15 @@ class Play:
     settings: dict[str, Any]
     seconds: float
     began: float = 0.0
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def at(self) -> float:
         """Seconds since it began."""
         return round(time.monotonic() - self.began, 3)
 
-    def event(self, what: str) -> None:
-        """Something happened."""
-        self.round.events.append({"t": self.at(), "what": what})
+    def event(self, what: str, at: float | None = None) -> None:
+        """Something happened, now or at ``at``, in seconds since it began."""
+        self.round.events.append({"t": self.at() if at is None else at, "what": what})
 
 
 class Scenario(Protocol):
@@ -94,7 +96,10 @@ class Scenario(Protocol):
         """The generator's setup, but for what all have in common."""
 
     async def meanwhile(self, play: Play) -> None:
-        """What happens while the load goes on; cancelled when it ends."""
+        """What happens while the load goes on.
+
+        When it is over, what is under way gets some time more, and is cancelled then.
+        """
 
     def absent(self, stage: Stage, settings: dict[str, Any]) -> str:
         """Why it cannot be played there; empty if it can."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bench import signals
 from bench.contestants import Subject, start_junction
 from bench.processes import Usage
 from bench.world import World, program
@@ -154,7 +155,7 @@ def main(words: list[str] | None = None) -> int:
     if program("wrk", "JUNCTION_WRK") is None:
         print("tls_cost: wrk is not on PATH, and JUNCTION_WRK does not name it", file=sys.stderr)
         return 2
-    print("\n".join(asyncio.run(_run(seconds))))
+    print("\n".join(signals.run(_run(seconds))))
     return 0
 
 

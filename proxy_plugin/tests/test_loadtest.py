@@ -249,6 +249,57 @@ def test_new_failures_are_found() -> None:
     assert "latency, chp: failed × " in summary(verdict)
 
 
+def test_more_rounds_are_no_more_failures() -> None:
+    found = compare(result(1, rounds=2, failed=5), result(2, rounds=6, failed=5))
+    assert [row for row in found.different if row.what == "failed"] == []
+
+
+def test_failures_in_clusters_are_no_difference() -> None:
+    def clustered(seed: int, *counts: int) -> Result:
+        found = result(seed, rounds=len(counts))
+        for one in found.rounds:
+            one.seconds[0]["kinds"]["small"]["failed"] = {"reset": counts[one.number - 1]}
+        return found
+
+    found = compare(clustered(1, 100, 200), clustered(2, 150, 270))
+    assert [row for row in found.different if row.what == "failed"] == []
+
+
+def test_a_contestant_that_is_missing_is_no_equal() -> None:
+    before, after = result(1), result(1)
+    for one in after.rounds:
+        if one.contestant == "chp":
+            one.failed, one.seconds = "it did not start", []
+    found = compare(before, after)
+    assert not found.same
+    assert "after: latency, chp: it did not start" in found.broken
+    after.rounds = [one for one in after.rounds if one.contestant != "chp"]
+    found = compare(before, after)
+    assert found.broken == ["only before: latency, chp"]
+    assert "no difference in what both have" in summary(found)
+
+
+def test_a_round_that_was_interrupted_counts_only_where_there_is_no_other() -> None:
+    found = result(1)
+    chp = [one for one in found.rounds if one.contestant == "chp"]
+    chp[0].failed = "interrupted"
+    assert found.of("latency", "chp") == chp[1:]
+    for one in chp:
+        one.failed = "interrupted"
+    assert found.of("latency", "chp") == chp
+
+
+def test_processes_count_while_they_are_loaded() -> None:
+    found = result(1)
+    for one in found.rounds:
+        idle = {"cpu": {"node": 0.0}, "memory": {"node": 100.0}}
+        one.system += [{"t": t, **idle} for t in (10.0, 11.0)]
+        late = second(10, 5, count=0)
+        one.seconds.append({**late, "late": True, "for_s": 4.0})
+    assert figures(found, "latency")["chp"]["proxy CPU"].value == pytest.approx(0.5)
+    assert figures(found, "latency")["chp"]["requests"].value == pytest.approx(20)
+
+
 def test_other_settings_are_named() -> None:
     other = result(2)
     other.settings["users"] = 6
@@ -376,6 +427,13 @@ def options(*words: str) -> Options:
         (["--repeats=0"], "--repeats 0"),
         (["--repeats=2", "--keep=x"], "--keep x"),
         (["--repeats=2", "--rounds=1"], "--rounds 1"),
+        (["--hub=http://[::1", "--token=x"], "http://[::1"),
+        (["--hub=https://me:secret@hub.example", "--token=x"], "https://hub.example"),
+        (["--hub=https://hub.example", "--token=x", "--profile"], "--profile"),
+        (["--hub=https://hub.example", "--tok=x"], "--tok=x"),
+        (["--workers=2", "latency"], "--workers"),
+        (["--workers=2", "--rounds=1", "latency", "churn"], "--workers"),
+        (["--workers=4", "--rounds=1", "--students=10", "class"], "--students 10"),
     ],
 )
 def test_nonsense_is_refused_with_its_value(
@@ -435,6 +493,36 @@ def test_most_requests_failing_ends_the_load() -> None:
     guard.second(bad)
     with pytest.raises(LoadtestError, match=r"of \d+ requests failed .*small: answered 503"):
         guard.second(bad)
+
+
+def test_a_deployment_that_hangs_ends_the_load() -> None:
+    guard = Guard(rate=20)
+    guard.second(second(1, 5)["kinds"])
+    with pytest.raises(LoadtestError, match="no request was answered well for 20 s"):
+        for _ in range(20):
+            guard.second({})
+
+
+def test_students_may_be_silent() -> None:
+    guard = Guard()
+    for _ in range(100):
+        guard.second({})
+
+
+def test_few_requests_a_second_may_fail_as_well() -> None:
+    guard, bad = Guard(rate=2), second(1, 5, count=0, failed=1)["kinds"]
+    with pytest.raises(LoadtestError, match="5 of 5 requests failed"):
+        for _ in range(5):
+            guard.second(bad)
+
+
+def test_changes_that_fail_end_the_load() -> None:
+    guard, good = Guard(), second(1, 5)["kinds"]
+    done = {"do": "start", "live_ms": 1.0}
+    bad = {"do": "start", "failed": "no server"}
+    guard.second(good, [bad, bad, bad, done, bad, bad, bad, bad])
+    with pytest.raises(LoadtestError, match=r"last 5 changes failed \(start: no server\)"):
+        guard.second(good, [done, bad, bad, bad, bad, bad])
 
 
 def test_few_requests_failing_do_not() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
 import os
 import re
@@ -154,13 +153,22 @@ async def test_a_deployment_is_loaded_and_cleared(tmp_path: Path, hub: FakeHub) 
     assert run.result()["target"].startswith(url)
 
 
-async def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, hub: FakeHub) -> None:
+@pytest.mark.parametrize(
+    ("number", "away"),
+    # while the hub is away, all it is asked for fails
+    [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGINT, 5)],
+    ids=["ctrl-c", "sigterm", "hub-away"],
+)
+async def test_an_interrupted_run_leaves_nothing_behind(
+    tmp_path: Path, hub: FakeHub, number: signal.Signals, away: int
+) -> None:
     url = await hub.start()
     words = ("latency", f"--hub={url}", f"--token={TOKEN}", *TINY, "--seconds=120")
     async with started(tmp_path, *words) as run:
         # it has users, servers and load
         await until(lambda: hub.asked > 30, "the load has begun", deadline=CLUSTER)
-        run.process.send_signal(signal.SIGINT)
+        hub.away = away
+        run.process.send_signal(number)
         code, said = await run.ended()
     assert code == 130, said
     assert "interrupted" in said
@@ -224,10 +232,25 @@ async def test_a_token_that_lacks_scopes(hub: FakeHub) -> None:
     assert hub.made == set()
 
 
-async def test_a_far_deployment_is_not_loaded_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_far_deployment_is_not_loaded_unasked(tmp_path: Path) -> None:
     # refused before any name is looked up
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    assert "--yes" in await refused("--hub=https://hub.invalid", "--token=x")
+    async with started(tmp_path, "--hub=https://hub.invalid", "--token=x") as run:
+        code, said = await run.ended()
+    assert code == 1, said
+    assert re.fullmatch(r"junction-loadtest: https://hub\.invalid: .*--yes has to be given\n", said)
+
+
+async def test_where_nothing_can_be_written_nothing_is_loaded(
+    tmp_path: Path, hub: FakeHub
+) -> None:
+    url = await hub.start()
+    out = tmp_path / "file"
+    out.touch()
+    async with started(out / "report", f"--hub={url}", f"--token={TOKEN}") as run:
+        code, said = await run.ended()
+    assert code == 2, said
+    assert re.fullmatch(r"junction-loadtest: --out .*/file/report: Not a directory\n", said)
+    assert not hub.made
 
 
 async def test_workers_send_what_one_machine_cannot(tmp_path: Path, hub: FakeHub) -> None:

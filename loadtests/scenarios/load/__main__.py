@@ -5,7 +5,8 @@ users at once, ``arrive`` of them a second, ``rate`` of requests a second (0: as
 answered), ``seconds`` at most, ``once`` if users leave by themselves, and what the module wants.
 A line: ``t`` (CLOCK_MONOTONIC), ``for_s`` (its length), ``users``,
 ``cpu`` (share of a core that this process used), ``bytes`` and ``kinds``.  It ends when its time is
-up, with its stdin, or at the line ``stop``; the last line is ``{"done": true}``.
+up, with its stdin, or at the line ``stop``.  Then what is under way gets ``grace`` seconds, no more
+is asked, and what comes of it stands in a last line, which is ``late``; after it ``{"done": true}``.
 
 With ``workers`` in the setup this is Locust's master, and waits for so many workers, which are
 ``python -m scenarios.load --worker HOST:PORT`` on any machine: they are told the setup.
@@ -36,8 +37,10 @@ __all__: list[str] = []
 
 #: seconds that workers get to come
 WORKERS = 300.0
-#: seconds that users get to end what they are at
-GRACE = 5.0
+#: seconds that students get to come to their first request
+SETTLE = 5.0
+#: seconds that users get to end what they are at when the load is broken off
+ABORT = 2.0
 #: seconds between two reports of a worker, as between two lines
 REPORTS = 1.0
 #: Locust's own port between master and workers
@@ -51,8 +54,9 @@ def _say(line: dict[str, Any]) -> None:
 def _environment(setup: dict[str, Any], recorder: Recorder) -> Environment:
     module = importlib.import_module(f".{setup['users']}", __package__)
     environment = Environment(
-        user_classes=module.classes(setup), catch_exceptions=False, stop_timeout=GRACE
-    )
+        user_classes=module.classes(setup), catch_exceptions=False,
+        stop_timeout=float(setup["grace"]),
+    )  # fmt: skip
     environment.events.request.add_listener(recorder.request)
     return environment
 
@@ -69,22 +73,22 @@ class Stopped(Exception):
 def _await_end(setup: dict[str, Any], recorder: Recorder, runner: Any, commands: Any) -> None:
     """A line a second, until the time is up, stdin ends or says stop, or all users have left.
 
-    With workers there is a last line, of what they did until they were told to quit.
+    Then a last one, of what they were at and have brought to an end, or have not.
     """
     begun = time.monotonic()
     ends = begun + float(setup["seconds"])
     arrive = int(setup["count"]) / float(setup.get("arrive", 100))
-    all_here = begun + arrive + GRACE if setup.get("once") else math.inf
+    all_here = begun + arrive + SETTLE if setup.get("once") else math.inf
     used, at = _used(), time.monotonic()
 
-    def line() -> None:
+    def line(**more: bool) -> None:
         nonlocal used, at
         now, now_used = time.monotonic(), _used()
         share = (now_used - used) / max(now - at, 1e-6)
         workers = [one.cpu_usage / 100 for one in getattr(runner, "clients", {}).values()]
         _say({
             "t": now, "for_s": now - at, "users": runner.user_count, **recorder.take(),
-            "cpu": max([share, *workers]),
+            "cpu": max([share, *workers]), **more,
         })  # fmt: skip
         used, at = now_used, now
 
@@ -93,9 +97,18 @@ def _await_end(setup: dict[str, Any], recorder: Recorder, runner: Any, commands:
         line()
         if at > all_here and runner.user_count == 0:
             break  # all have come, and gone
+    if setup.get("once") and not commands.ready():
+        for _ in range(runner.user_count):
+            error = TimeoutError(f"not over after {setup['seconds']:g} s")
+            recorder.request("a student's class", 0, 0, exception=error)
+    if commands.ready():
+        runner.environment.stop_timeout = ABORT  # nobody waits for what is under way
+        if isinstance(runner, MasterRunner):
+            return  # nor for the workers
+    runner.stop()
     if isinstance(runner, MasterRunner):
-        runner.quit()  # each worker reports once more
-        line()
+        gevent.sleep(2 * REPORTS)  # each worker tells the last of it
+    line(late=True)
 
 
 def generate(setup: dict[str, Any], stdin: Any) -> None:
@@ -110,10 +123,14 @@ def generate(setup: dict[str, Any], stdin: Any) -> None:
         runner = environment.create_local_runner()
     commands = gevent.spawn(stdin.readline)
     _say({"ready": True, "t": time.monotonic()})
-    runner.start(int(setup["count"]), spawn_rate=float(setup.get("arrive", 100)))
+    # a master's returns when all have come
+    starting = gevent.spawn(
+        runner.start, int(setup["count"]), spawn_rate=float(setup.get("arrive", 100))
+    )
     try:
         _await_end(setup, recorder, runner, commands)
     finally:
+        starting.kill()
         runner.quit()
         commands.kill()
 
@@ -155,7 +172,7 @@ def work(master: str) -> None:
     """One worker: told its setup by the master, it ends with it."""
     locust.runners.WORKER_REPORT_INTERVAL = REPORTS
     host, _, port = master.partition(":")
-    environment = Environment(user_classes=[], catch_exceptions=False, stop_timeout=GRACE)
+    environment = Environment(user_classes=[], catch_exceptions=False)
     runner: WorkerRunner = environment.create_worker_runner(host, int(port or PORT))
     recorder = Recorder()
     environment.events.request.add_listener(recorder.request)
@@ -168,6 +185,7 @@ def work(master: str) -> None:
     def set_up(environment: Environment, msg: Any, **_: Any) -> None:
         module = importlib.import_module(f".{msg.data['users']}", __package__)
         environment.user_classes = module.classes(msg.data)
+        environment.stop_timeout = float(msg.data["grace"])
         done.set()
         runner.send_message("set-up", {})
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from locust import FastHttpUser, task
+from locust.contrib.fasthttp import FAILURE_EXCEPTIONS
 
 from ..standin import EVENT_PAUSE, SIZE
 from .sockets import PATIENCE, Socket
@@ -24,8 +25,8 @@ __all__ = ["classes"]
 #: bytes of a large answer and of an upload
 LARGE = 1_000_000
 UPLOAD = 200_000
-#: seconds between two keys in a terminal
-KEYS = 0.5
+#: seconds between two keys in a terminal, and what clears its line (Ctrl-U)
+KEYS, CLEAR = 0.5, "\x15"
 #: of all users, so many hold a WebSocket, and so many an event stream
 TALKERS = 0.3
 LISTENERS = 0.1
@@ -43,6 +44,15 @@ class People:
         """One of them."""
         at = bisect.bisect(self._sums, random.random() * self._sums[-1])  # noqa: S311
         return self.people[min(at, len(self.people) - 1)]
+
+
+def typed(message: str) -> str:
+    """What a terminal's message says: ``["stdout", text]``; all of it if it is none."""
+    try:
+        said = json.loads(message)
+    except ValueError:
+        return message
+    return str(said[-1]) if isinstance(said, list) and said else message
 
 
 def headers(person: Mapping[str, str], **more: str) -> dict[str, str]:
@@ -143,9 +153,12 @@ def classes(setup: Mapping[str, Any]) -> list[type[FastHttpUser]]:
                 return
             sent = f"{random.randrange(10**6):06}"  # noqa: S311
             with self.socket.counted("WebSocket echo"):
-                self.socket.send(json.dumps(["stdin", sent]))
-                ends = time.monotonic() + PATIENCE
-                while sent not in self.socket.receive():
+                # of a real terminal the line is cleared first, or it would be wrapped some time
+                self.socket.send(json.dumps(["stdin", CLEAR + sent]))
+                ends, said = time.monotonic() + PATIENCE, ""
+                while sent not in said:
+                    # no more is kept than what the next part may complete
+                    said = said[-len(sent) :] + typed(self.socket.receive())
                     if time.monotonic() > ends:
                         raise TimeoutError("no echo")
 
@@ -187,7 +200,7 @@ def classes(setup: Mapping[str, Any]) -> list[type[FastHttpUser]]:
                         fired(request_type="SSE", name="stream event", response_time=late * 1000,
                               response_length=len(got), exception=error, context={})  # fmt: skip
                     last = now
-            except OSError as failed:
+            except FAILURE_EXCEPTIONS as failed:
                 fired(request_type="SSE", name="stream event", response_time=0,
                       response_length=0, exception=failed, context={})  # fmt: skip
             finally:

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import gevent
 from gevent.pool import Pool
 from locust import FastHttpUser, task
+from locust.contrib.fasthttp import FAILURE_EXCEPTIONS
 from locust.exception import StopUser
 
 from ..standin import SIZE
@@ -147,7 +148,7 @@ def classes(setup: Mapping[str, Any]) -> list[type[FastHttpUser]]:
                 ready = self._progress(answer._response)
                 if not ready:
                     error = ConnectionError("the stream of its progress ended before it was ready")
-            except OSError as failed:
+            except FAILURE_EXCEPTIONS as failed:
                 error = failed
             finally:
                 answer._response.release()

@@ -18,6 +18,7 @@ class FakeHub:
     scopes: of the token.
     failing: whether every request to a user's server is answered with 503.
     keeps: whether users cannot be removed.
+    away: how many requests to its API are answered with 503 from now on.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,7 @@ class FakeHub:
         self.scopes = SCOPES
         self.failing = False
         self.keeps = False
+        self.away = 0
         self.asked = 0
         self._runner: web.AppRunner | None = None
 
@@ -46,6 +48,9 @@ class FakeHub:
         async def signed_in(request: web.Request, handler: Any) -> web.StreamResponse:
             if request.path.startswith("/hub/api/u"):
                 token = request.headers.get("Authorization", "")
+                if self.away:
+                    self.away -= 1
+                    return web.Response(status=503)
                 if token not in (f"token {TOKEN}", "token of-a-user"):
                     return web.json_response({"message": "Forbidden"}, status=403)
             return await handler(request)
@@ -54,6 +59,7 @@ class FakeHub:
         api = "/hub/api"
         app.router.add_get(f"{api}/", self._about)
         app.router.add_get(f"{api}/user", self._me)
+        app.router.add_get(f"{api}/users", self._users)
         app.router.add_post(f"{api}/users", self._create)
         app.router.add_delete(f"{api}/users/{{name}}", self._remove)
         app.router.add_post(f"{api}/users/{{name}}/tokens", self._token)
@@ -75,6 +81,10 @@ class FakeHub:
 
     async def _me(self, request: web.Request) -> web.Response:
         return web.json_response({"name": "admin", "scopes": self.scopes})
+
+    async def _users(self, request: web.Request) -> web.Response:
+        prefix = request.query["name_filter"]
+        return web.json_response([{"name": name} for name in self.users if prefix in name])
 
     async def _create(self, request: web.Request) -> web.Response:
         names = (await request.json())["usernames"]
