@@ -23,7 +23,7 @@ LOADTEST = $(SETUP) venv etcd chp wrk $(if $(findstring --profile,$(ARGS)),py-sp
 	loadtest cluster-up cluster-down e2e lint format clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Set up everything the other targets need, and print the environment
 	@$(SETUP)

@@ -62,9 +62,9 @@ def parse(words: Sequence[str], contestants: Sequence[str], measures: Sequence[s
     parser.add_argument("--routes", help="sizes of the table, with commas")
     parser.add_argument("--only", help=f"contestants, with commas, of {', '.join(contestants)}")
     parser.add_argument("--measure", help=f"measures, with commas, of {', '.join(measures)}")
-    parser.add_argument("--limit", type=float, help="seconds that one thing may take (60)")
-    parser.add_argument("--adds", type=int, help="single adds and deletes (100)")
-    parser.add_argument("--seconds", type=float, help="of each load (10)")
+    parser.add_argument("--limit", type=float, help="seconds for one thing (60; quick: 20)")
+    parser.add_argument("--adds", type=int, help="single adds and deletes (100; quick: 30)")
+    parser.add_argument("--seconds", type=float, help="of each load (10; quick: 3)")
     parser.add_argument("--keep", default="", help="name of a report to keep in loadtests/reports")
     given = parser.parse_args(words)
 

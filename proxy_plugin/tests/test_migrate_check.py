@@ -92,6 +92,19 @@ def test_flags_of_chp_are_judged_one_by_one(flags: list[str], fate: str) -> None
         assert flag.partition("=")[0] in one.says
 
 
+def test_https_without_a_type_is_z2jhs_default() -> None:
+    on: dict[str, Any] = {"proxy": {"https": {"enabled": True}}}
+    manual: dict[str, Any] = {"proxy": {"https": {"type": "manual"}}}
+    said = {one.path: one for one in check([("a", on)])}
+    assert said["proxy.https.type"].fate == "step"
+    assert "autohttps" in said["proxy.https.type"].says
+    assert on == {"proxy": {"https": {"enabled": True}}}
+    for files in ((on, manual), (manual, on)):
+        said = {one.path: one for one in check([("a", files[0]), ("b", files[1])])}
+        assert "proxy-public-manual-tls" in said["proxy.https.type"].says
+    assert fates({"proxy": {"https": {"enabled": False}}}) == {"proxy.https.enabled": "same"}
+
+
 def test_a_list_that_helm_drops_is_found() -> None:
     first = {"hub": {"extraVolumes": [{"name": "a"}], "extraContainers": [{"name": "c"}]}}
     second = {"hub": {"extraVolumes": [{"name": "b"}], "extraContainers": [{"name": "c"}]}}

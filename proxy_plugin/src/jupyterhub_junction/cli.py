@@ -89,7 +89,8 @@ def _etcd_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--etcd-prefix",
         default=environment.value("etcd_prefix", "/junction/"),
-        help="prefix of all keys (%(default)s)",
+        help="prefix of all keys: one for each hub, as a hub deletes routes that it does not know"
+        " (%(default)s)",
     )
     group.add_argument(
         "--etcd-username", default=environment.value("etcd_username"), help="user to sign in as"
@@ -116,7 +117,8 @@ def _replica_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name",
         default=socket.gethostname(),
-        help="of this replica, unique among those of one table (this host's name)",
+        help="of this replica, unique among those of one table: two of one name are one to the hub"
+        " (this host's name)",
     )
     parser.add_argument(
         "--status",
@@ -129,7 +131,8 @@ def _replica_arguments(parser: argparse.ArgumentParser) -> None:
         "--lease",
         type=_at_least(1),
         default=10,
-        help="seconds that silence is forgiven (%(default)g)",
+        help="seconds after its last word for which this replica still counts as live; so long"
+        " the hub's changes wait for one that has died (%(default)g)",
     )
     parser.add_argument(
         "--activity-interval",

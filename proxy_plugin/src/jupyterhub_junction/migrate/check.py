@@ -100,6 +100,8 @@ def _merge_into(result: Values, values: Values) -> None:
 def check(files: Sequence[tuple[str, Values]]) -> list[Finding]:
     """What becomes of each key that is set in these files, by name and content, in helm's order.
 
+    And of one that is not: HTTPS that is switched on is of the type that z2jh has by default.
+
     Raises:
         BadValues: a key that z2jh does not have, a value of a wrong type, or two presets.
     """
@@ -108,6 +110,9 @@ def check(files: Sequence[tuple[str, Values]]) -> list[Finding]:
     once = _look(values, "hub.extraFiles", ONE)
     if isinstance(once, dict) and len(once) > 2:
         raise BadValues("more than one of Junction's presets is given: give one at a time")
+    https = _look(values, "proxy.https")
+    if isinstance(https, dict) and https.get("enabled") is True:
+        https.setdefault("type", "letsencrypt")
     found = [_judge(path, value) for path, value in _leaves(values, "", files)]
     return [*found, *_dropped(files)]
 

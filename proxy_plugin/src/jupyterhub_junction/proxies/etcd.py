@@ -45,7 +45,8 @@ class TraefikEtcdProxy(Proxy):
     etcd_prefix = Unicode(
         "/junction/",
         config=True,
-        help="Prefix of all keys in etcd: one for each hub, the same as its replicas have.",
+        help="Prefix of all keys in etcd, the same as the hub's replicas have: one for each hub, as"
+        " a hub deletes routes that it does not know.",
     )
     etcd_username = Unicode("", config=True, help="User to sign in to etcd as; empty for none.")
     etcd_password = Unicode(
