@@ -103,8 +103,10 @@ def start(plane: ControlPlane) -> None:
     """Start it, unless it runs; return when it knows what the nodes use.
 
     Raises:
-        ClusterError: it is not on PATH, or it did not get there.
+        ClusterError: it is not on PATH, or did not get there, or the cluster is an older one.
     """
+    if NAME not in plane.ports:
+        raise ClusterError("the cluster was made by an older checkout: `make cluster-down`")
     ca = base64.b64encode(plane.authority.certificate.read_bytes()).decode()
     manifest = MANIFEST.format(name=NAME, user=USER, host=HOST, port=plane.ports[NAME], ca=ca)
     kubectl = ("kubectl", f"--kubeconfig={plane.admin}")

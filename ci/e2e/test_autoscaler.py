@@ -41,11 +41,17 @@ def scaler(site: Site) -> dict[str, Any]:
     return status
 
 
-def seen(site: Site) -> float:
+def seen(status: dict[str, Any]) -> float:
     """The CPU of a replica as the autoscaler last had it, in millicores; 0: not known yet."""
-    for metric in scaler(site).get("currentMetrics") or ():
+    for metric in status.get("currentMetrics") or ():
         return millicores(metric["resource"]["current"]["averageValue"])
     return 0.0
+
+
+def wanting(site: Site, replicas: int) -> dict[str, Any] | None:
+    """The autoscaler's status, if it wants so many."""
+    status = scaler(site)
+    return status if status["desiredReplicas"] == replicas else None
 
 
 @pytest.mark.measured
@@ -60,13 +66,12 @@ def test_the_autoscaler_adds_a_replica_under_load_and_takes_it_away_with_no_requ
     site.upgrade({"replica": {"autoscaling": SCALING}})
     limit = millicores(SMALL["replica"]["resources"]["requests"]["cpu"]) * PERCENT / 100
     try:
-        idle = until(lambda: seen(site), "the autoscaler to know what replicas use", 120)
+        idle = until(lambda: seen(scaler(site)), "the autoscaler to know what replicas use", 120)
         assert len(site.kube.ready(REPLICAS, 2)) == 2
         with site.load(rate=BUSY) as busy:
             began = busy.event("the load began")
-            until(lambda: scaler(site)["desiredReplicas"] == 3, "the autoscaler to want three", 120)
-            wanted = busy.event("three were wanted")
-            each = seen(site)
+            status = until(lambda: wanting(site, 3), "the autoscaler to want three", 120)
+            wanted, each = busy.event("three were wanted"), seen(status)
             site.kube.ready(REPLICAS, 3, 120)
             ready = busy.event("the third was ready")
             busy.more(BUSY * 5)
@@ -79,7 +84,7 @@ def test_the_autoscaler_adds_a_replica_under_load_and_takes_it_away_with_no_requ
         assert not busy.counted.failed, busy.counted
         with site.load(rate=QUIET) as quiet:
             began = quiet.event("the load had ended")
-            until(lambda: scaler(site)["desiredReplicas"] == 2, "the autoscaler to want two", 240)
+            until(lambda: wanting(site, 2), "the autoscaler to want two", 240)
             wanted = quiet.event("two were wanted")
             site.kube.ready(REPLICAS, 2, 120)
             quiet.more(QUIET * 20)

@@ -18,6 +18,7 @@ from bench.machine import ROOT, commit, host, versions
 
 from .compare import Verdict, compare, render, summary
 from .options import Options, chosen, parse
+from .remote import Deployment, consent
 from .report import write_report
 from .results import Result
 from .runner import SCENARIOS, local_opener, missing, run
@@ -31,20 +32,14 @@ REPORTS = ROOT / "loadtests" / "reports"
 ENOUGH = 0.9
 
 
-async def _load(options: Options, result: Result, left: list[str]) -> None:
-    """The run; ``left`` gets what could not be removed, however it ends."""
-    if options.local:
+async def _load(options: Options, result: Result, deployment: Deployment | None) -> None:
+    """The run, here or on a deployment."""
+    if deployment is None:
         await run(options, result, local_opener(options))
         return
-    from .remote import Deployment
-
-    deployment = Deployment(options)
-    try:
-        async with deployment:
-            result.target = deployment.about
-            await run(options, result, deployment.opener)
-    finally:
-        left += deployment.left
+    async with deployment:
+        result.target = deployment.about
+        await run(options, result, deployment.opener)
 
 
 def _said(words: list[str]) -> str:
@@ -71,7 +66,7 @@ def _run(options: Options, words: list[str], folder: Path) -> int:
         versions={**versions(), "locust": importlib.metadata.version("locust")},
         settings={key: value for key, value in options.settings.items() if key != "password"},
     )  # fmt: skip
-    left: list[str] = []
+    deployment = None if options.local else Deployment(options)
     begun, code = time.monotonic(), 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,11 +76,8 @@ def _run(options: Options, words: list[str], folder: Path) -> int:
         print(f"junction-loadtest: --out {folder}: {error.strerror or error}", file=sys.stderr)
         return 2
     try:
-        if not options.local:
-            from .remote import consent
-
-            consent(options)
-        signals.run(_load(options, found, left))
+        consent(options)
+        signals.run(_load(options, found, deployment))
     except LoadtestError as why:
         print(f"junction-loadtest: {why}", file=sys.stderr)
         code = 1
@@ -94,10 +86,11 @@ def _run(options: Options, words: list[str], folder: Path) -> int:
             "junction-loadtest: interrupted; what was measured so far is written", file=sys.stderr
         )
         code = 130
-    # first, whatever becomes of the report
-    for one in left:
-        print(f"junction-loadtest: could not be removed: {one}", file=sys.stderr)
-        code = code or 1
+    finally:
+        left = deployment.left if deployment else []
+        for each in left:
+            print(f"junction-loadtest: could not be removed: {each}", file=sys.stderr)
+    code = code or bool(left)
     if not found.rounds:
         return code
     found.rounds[-1].left += left

@@ -123,26 +123,27 @@ def _counts(rounds: Sequence[Round]) -> list[tuple[int, int]]:
     return found
 
 
-def _failed(scenario: str, contestant: str, before: Result, after: Result) -> Row:
+def _failed(scenario: str, contestant: str, before: Result, after: Result, sure: float) -> Row:
     """Shares of what was tried: the two may have tried more or less, in more rounds or fewer.
 
     Failures come in clusters, as when a replica is killed: where rounds scatter more than chance
     alone would have it, the noise is as much larger.
     """
     counts = [_counts(one.of(scenario, contestant)) for one in (before, after)]
-    (a, tried_a), (b, tried_b) = ([sum(column) for column in zip(*one)] for one in counts)
+    (a, tried_a), (b, tried_b) = (
+        [sum(column) for column in zip(*one, strict=True)] for one in counts
+    )
     share = (a + b) / max(1, tried_a + tried_b)
     spread, freedom = 0.0, 0
     for one, failed, tried in ((counts[0], a, tried_a), (counts[1], b, tried_b)):
         expected = [failed * each / max(1, tried) for _, each in one]
         spread += sum(
-            (each - mean) ** 2 / mean
-            for (each, _), mean in zip(one, expected, strict=True)
-            if mean
+            (each - mean) ** 2 / mean for (each, _), mean in zip(one, expected, strict=True) if mean
         )
         freedom += len(one) - 1
     wider = math.sqrt(max(1.0, spread / freedom)) if freedom else 1.0
-    noise = FAILURES * wider * math.sqrt(share * (1 / max(1, tried_a) + 1 / max(1, tried_b)))
+    times_noise = max(FAILURES, quantile(sure, freedom)) * wider if wider > 1 else FAILURES
+    noise = times_noise * math.sqrt(share * (1 / max(1, tried_a) + 1 / max(1, tried_b)))
     ratio = (b + 1) / max(1, tried_b) / ((a + 1) / max(1, tried_a))
     same = abs(a / max(1, tried_a) - b / max(1, tried_b)) <= noise
     return Row(
@@ -183,7 +184,7 @@ def compare(before: Result, after: Result) -> Verdict:
     for scenario, contestant, figure, other in pairs:
         if last != (scenario, contestant):
             last = (scenario, contestant)
-            rows.append(_failed(scenario, contestant, before, after))
+            rows.append(_failed(scenario, contestant, before, after, sure))
         rows.append(_row(scenario, contestant, figure, other, sure, drift))
     return Verdict(rows, _unlike(before, after), _broken(before, after))
 

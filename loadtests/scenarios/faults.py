@@ -41,7 +41,16 @@ async def meanwhile(play: Play) -> None:
             raise
         play.event(said, at)
 
-    await asyncio.gather(DURING[play.settings["during"]].meanwhile(play), kill())
+    tasks = [
+        asyncio.create_task(one)
+        for one in (DURING[play.settings["during"]].meanwhile(play), kill())
+    ]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def absent(stage: Stage, settings: dict[str, Any]) -> str:

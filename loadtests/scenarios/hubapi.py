@@ -48,7 +48,7 @@ class HubAPI:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT),
-            # who asks sees to it that it is not too much; waiting here would count as the hub's time
+            # who asks sees to it that it is not too much; to wait here would be the hub's time
             connector=aiohttp.TCPConnector(limit=0),
         )
         return self

@@ -225,14 +225,18 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
     if not local and "faults" in scenarios:
         refuse("faults are made where the proxy was started by the test: not with --hub")
     rounds, students = int(number("rounds", 2, 1)), int(number("students", 30, 10))
+    only = _names("--only", given.only, LOCAL, DEFAULT) if local else (REMOTE,)
     if given.workers:
-        if len(scenarios) * rounds > 1 or given.profile:
-            refuse("--workers end with the first load: one scenario, --rounds 1 and no --profile")
+        if len(scenarios) * len(only) * rounds > 1 or given.profile:
+            refuse(
+                "--workers end with the first load: one scenario, one contestant (--only),"
+                " --rounds 1 and no --profile"
+            )
         if "class" in scenarios and students % given.workers:
             refuse(f"--students {students}: a multiple of --workers, as each has as many of them")
     return Options(
         scenarios=scenarios,
-        only=_names("--only", given.only, LOCAL, DEFAULT) if local else (REMOTE,),
+        only=only,
         rounds=rounds,
         settings={
             "users": int(number("users", 50, 20)), "rate": number("rate", 150, 20),

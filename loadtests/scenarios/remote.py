@@ -44,7 +44,6 @@ class Deployment:
 
     Attributes:
         about: what it is, for the report.
-        left: what could not be removed; known when the context has ended.
     """
 
     def __init__(self, options: Options) -> None:
@@ -52,7 +51,6 @@ class Deployment:
         self.api = HubAPI(options.hub, options.token)
         self.prefix = f"loadtest-{secrets.token_hex(3)}-"
         self.about = options.hub
-        self.left: list[str] = []
         self._made: dict[str, None] = {}
         self._given_up: set[str] = set()
         self._asked = False
@@ -81,8 +79,12 @@ class Deployment:
                     self._made |= dict.fromkeys(await self.api.named(self.prefix))
             await self.remove([name for name in self._made if name not in self._given_up])
         finally:
-            self.left = [f"user {name} of {self.options.hub}" for name in self._made]
             await self.api.__aexit__(kind, error, trace)
+
+    @property
+    def left(self) -> list[str]:
+        """What there is of it on the hub, as far as is known."""
+        return [f"user {name} of {self.options.hub}" for name in self._made]
 
     async def _each(self, names: Iterable[str], work: Callable[[str], Awaitable[None]]) -> None:
         room = asyncio.Semaphore(AT_ONCE)
@@ -131,9 +133,7 @@ class Deployment:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ends - time.monotonic()):
                     await self._each(left, one)
-            left = [
-                name for name in left if name in self._made and refused.get(name, 0) < REFUSALS
-            ]
+            left = [name for name in left if name in self._made and refused.get(name, 0) < REFUSALS]
             if not left or time.monotonic() + pause > ends:
                 break
             await asyncio.sleep(pause)
@@ -255,7 +255,7 @@ def consent(options: Options) -> None:
     Raises:
         LoadtestError: nobody said so.
     """
-    if is_loopback(options.hub) or options.yes:
+    if options.local or is_loopback(options.hub) or options.yes:
         return
     what = f"{options.hub}: {'; '.join(asked(options))}"
     if not sys.stdin.isatty():

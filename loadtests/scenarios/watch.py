@@ -6,6 +6,7 @@ A deployment that fails gets no more load: :class:`Guard` says when.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,10 +22,13 @@ PAUSE = 1.0
 WINDOW = 5
 #: requests in them, at least (fewer where few are asked for), and the share of them that may fail
 LEAST, SHARE = 20, 0.5
-#: seconds in which steady users may go without one good answer: more than one request may take
-SILENCE = 20
-#: changes one after the other that may fail
+#: seconds in which steady users may go without one good answer: more than one request may take, and
+#: in which so many are asked for
+SILENCE, PATIENCE, FEW = 20, 15, 10
+#: starts, or stops, one after the other that may fail
 FAILED = 5
+#: what goes on where new requests hang
+LASTING = ("WebSocket", "stream")
 
 
 async def watch_processes(play: Play, more: dict[str, int]) -> None:
@@ -48,7 +52,7 @@ class Guard:
     """
 
     def __init__(self, rate: float = 0) -> None:
-        self._steady = rate > 0
+        self._most = max(SILENCE, PATIENCE + FEW / rate) if rate else math.inf
         self._least = min(LEAST, max(2, int(rate * WINDOW / 2))) if rate else LEAST
         self._seconds: list[tuple[int, int, dict[str, int]]] = []
         self._silent = 0
@@ -60,22 +64,25 @@ class Guard:
             LoadtestError: most of the last seconds' requests have failed, or none was answered for
                 long, or the last changes have all failed.
         """
-        last = changes[-FAILED:]
-        if len(last) == FAILED and all("failed" in one for one in last):
-            raise LoadtestError(
-                f"the last {FAILED} changes failed ({last[-1]['do']}: {last[-1]['failed']}):"
-                " the load was ended"
-            )
+        for do in ("start", "stop"):
+            last = [one for one in changes if one["do"] == do][-FAILED:]
+            if len(last) == FAILED and all("failed" in one for one in last):
+                raise LoadtestError(
+                    f"the last {FAILED} servers' {do}s failed ({last[-1]['failed']}):"
+                    " the load was ended"
+                )
         failed: dict[str, int] = {}
         good = 0
         for name, one in kinds.items():
+            if name.startswith(LASTING):
+                continue
             good += sum(one["times"].values())
             for why, count in one["failed"].items():
                 failed[f"{name}: {why}"] = failed.get(f"{name}: {why}", 0) + count
         self._silent = 0 if good else self._silent + 1
-        if self._steady and self._silent >= SILENCE:
+        if self._silent >= self._most:
             raise LoadtestError(
-                f"no request was answered well for {SILENCE} s: the load was ended"
+                f"no request was answered well for {self._silent} s: the load was ended"
             )
         self._seconds = [*self._seconds, (good, sum(failed.values()), failed)][-WINDOW:]
         bad = sum(one[1] for one in self._seconds)

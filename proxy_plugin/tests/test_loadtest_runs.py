@@ -240,9 +240,7 @@ async def test_a_far_deployment_is_not_loaded_unasked(tmp_path: Path) -> None:
     assert re.fullmatch(r"junction-loadtest: https://hub\.invalid: .*--yes has to be given\n", said)
 
 
-async def test_where_nothing_can_be_written_nothing_is_loaded(
-    tmp_path: Path, hub: FakeHub
-) -> None:
+async def test_where_nothing_can_be_written_nothing_is_loaded(tmp_path: Path, hub: FakeHub) -> None:
     url = await hub.start()
     out = tmp_path / "file"
     out.touch()

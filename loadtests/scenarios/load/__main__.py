@@ -5,8 +5,9 @@ users at once, ``arrive`` of them a second, ``rate`` of requests a second (0: as
 answered), ``seconds`` at most, ``once`` if users leave by themselves, and what the module wants.
 A line: ``t`` (CLOCK_MONOTONIC), ``for_s`` (its length), ``users``,
 ``cpu`` (share of a core that this process used), ``bytes`` and ``kinds``.  It ends when its time is
-up, with its stdin, or at the line ``stop``.  Then what is under way gets ``grace`` seconds, no more
-is asked, and what comes of it stands in a last line, which is ``late``; after it ``{"done": true}``.
+up, with its stdin, or at the line ``stop``.  When its time is up, what is under way gets ``grace``
+seconds, and what comes of it stands in one more line, which is ``late``.  The last line is
+``{"done": true}``.
 
 With ``workers`` in the setup this is Locust's master, and waits for so many workers, which are
 ``python -m scenarios.load --worker HOST:PORT`` on any machine: they are told the setup.
@@ -70,7 +71,9 @@ class Stopped(Exception):
     """It was told to stop."""
 
 
-def _await_end(setup: dict[str, Any], recorder: Recorder, runner: Any, commands: Any) -> None:
+def _await_end(
+    setup: dict[str, Any], recorder: Recorder, runner: Any, commands: Any, starting: Any
+) -> None:
     """A line a second, until the time is up, stdin ends or says stop, or all users have left.
 
     Then a last one, of what they were at and have brought to an end, or have not.
@@ -101,13 +104,23 @@ def _await_end(setup: dict[str, Any], recorder: Recorder, runner: Any, commands:
         for _ in range(runner.user_count):
             error = TimeoutError(f"not over after {setup['seconds']:g} s")
             recorder.request("a student's class", 0, 0, exception=error)
-    if commands.ready():
-        runner.environment.stop_timeout = ABORT  # nobody waits for what is under way
+        line(late=True)
+    starting.kill()
+    if starting.exception:
+        raise Stopped(f"users could not be started: {starting.exception}")
+    if commands.ready():  # nobody waits for what is under way
+        runner.environment.stop_timeout = ABORT
         if isinstance(runner, MasterRunner):
-            return  # nor for the workers
-    runner.stop()
-    if isinstance(runner, MasterRunner):
-        gevent.sleep(2 * REPORTS)  # each worker tells the last of it
+            runner.send_message("abort", {"seconds": ABORT})
+        return
+    with gevent.Timeout(float(setup["grace"]) + 2 * SETTLE, False):
+        if isinstance(runner, MasterRunner):
+            runner.send_message("quit")  # each worker ends what it is at, and tells the last of it
+            while runner.user_count:
+                gevent.sleep(REPORTS)
+            gevent.sleep(REPORTS)
+        else:
+            runner.stop()
     line(late=True)
 
 
@@ -128,7 +141,7 @@ def generate(setup: dict[str, Any], stdin: Any) -> None:
         runner.start, int(setup["count"]), spawn_rate=float(setup.get("arrive", 100))
     )
     try:
-        _await_end(setup, recorder, runner, commands)
+        _await_end(setup, recorder, runner, commands, starting)
     finally:
         starting.kill()
         runner.quit()
@@ -189,8 +202,12 @@ def work(master: str) -> None:
         done.set()
         runner.send_message("set-up", {})
 
+    def abort(environment: Environment, msg: Any, **_: Any) -> None:
+        environment.stop_timeout = float(msg.data["seconds"])
+
     done = gevent.event.Event()
     runner.register_message("setup", set_up)
+    runner.register_message("abort", abort)
     while not done.wait(1):  # a master that has just come may not have listened yet
         runner.send_message("hello", {})
     runner.greenlet.join()

@@ -305,6 +305,9 @@ def classes(setup: Mapping[str, Any]) -> list[type[FastHttpUser]]:
                 self.work(kernel)
             except Gone:
                 pass
+            except gevent.GreenletExit:
+                started = False  # the load is over, and nobody waits
+                raise
             finally:
                 with contextlib.suppress(Gone):
                     if started:
