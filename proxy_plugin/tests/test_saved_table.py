@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from harness.waiting import SOON, until
 
+from jupyterhub_junction.agent import saved_table
 from jupyterhub_junction.agent.replica import Replica
 from jupyterhub_junction.agent.saved_table import SavedTable
 from jupyterhub_junction.changed import Changed
 from jupyterhub_junction.keys import ROUTES, TABLE, TableInfo, encode_route
-from jupyterhub_junction.routes import Route
+from jupyterhub_junction.routes import Route, RouteTable
 from jupyterhub_junction.store import Item, Snapshot
 
 LOG = logging.getLogger("test.saved")
@@ -98,8 +99,39 @@ async def test_a_folder_that_is_gone_does_not_end_it(
     await asyncio.gather(keeping, return_exceptions=True)
 
 
+INFO = TableInfo("0" * 16).encode()
+
+
 def test_a_line_each_so_that_no_other_thread_waits_long(tmp_path: Path) -> None:
     table = SavedTable(tmp_path / "table.json", LOG)
-    table.write("one", 3, {"a": "1", "b": "2"})
+    table.write("one", 3, RouteTable([Route("/", "http://hub:80")]), INFO)
     head, *rows = table.path.read_text().splitlines()
     assert json.loads(head)["keys"] == len(rows) == 2
+
+
+def test_only_what_has_changed_is_encoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+
+    def encode(route: Route) -> bytes:
+        encoded.append(route.routespec)
+        return encode_route(route)
+
+    monkeypatch.setattr(saved_table, "encode_route", encode)
+    table = SavedTable(tmp_path / "table.json", LOG)
+    routes = RouteTable(Route(f"/user/{name}/", "http://a:80") for name in "abc")
+    table.write("one", 3, routes, INFO)
+    encoded.clear()
+    routes.add(Route("/user/a/", "http://b:80"))
+    routes.remove("/user/b/")
+    routes.add(Route("/user/d/", "http://d:80"))
+    table.write("one", 6, routes, INFO)
+    assert sorted(encoded) == ["/user/a/", "/user/d/"]
+    found = table.read()
+    assert found is not None
+    values = {item.key: item.value for item in found[0].items}
+    assert values == {
+        TABLE: INFO, **{ROUTES + each.routespec: encode_route(each) for each in routes.values()}
+    }  # fmt: skip
+    assert values[ROUTES + "/user/a/"] == encode_route(Route("/user/a/", "http://b:80"))

@@ -6,7 +6,8 @@ Invariants:
 
 * The file is replaced whole, and only its owner can read it.
 * What cannot be read is as good as nothing: it is said, and never fatal.
-* Saving takes a small share of the time, whatever the size of the table.
+* Saving takes a small share of the time, whatever the size of the table; a route that stays as it
+  was is not encoded again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from ..changed import Changed
 from ..files import write_private
 from ..keys import ROUTES, TABLE, encode_route
+from ..routes import Route, RouteTable
 from ..store import Item, Snapshot
 from .replica import Replica
 
@@ -37,6 +39,8 @@ class SavedTable:
     def __init__(self, path: Path, log: logging.Logger) -> None:
         self.path = path
         self._log = log
+        #: each route that was saved last, and its line
+        self._lines: dict[str, tuple[Route, str]] = {}
 
     async def keep(self, replica: Replica, changed: Changed) -> None:
         """Save the table whenever it has changed, until cancelled."""
@@ -49,34 +53,35 @@ class SavedTable:
             assert replica.info is not None
             table, info = replica.table.copy(), replica.info.encode()
             begun = time.monotonic()
-
-            def write() -> None:
-                values = {ROUTES + r.routespec: encode_route(r).decode() for r in table.values()}  # noqa: B023
-                values[TABLE] = info.decode()  # noqa: B023
-                self.write(saved[0], saved[1], values)  # noqa: B023
-
             try:
-                await asyncio.to_thread(write)
+                await asyncio.to_thread(self.write, *saved, table, info)
             except OSError as error:
                 self._log.error("the table cannot be saved in %s: %s", self.path, error)
             await asyncio.sleep(max(_LEAST, _SHARE * (time.monotonic() - begun)))
 
-    def write(self, cluster_id: str, revision: int, values: dict[str, str]) -> None:
+    def write(self, cluster_id: str, revision: int, table: RouteTable, info: bytes) -> None:
         """Replace the file.
 
         Raises:
             OSError: it cannot be written; the old one stays.
         """
+        # line by line: one call for all would hold up other threads
+        self._lines = {route.routespec: (route, self._line(route)) for route in table.values()}
+        rows = [line for _, line in self._lines.values()]
+        rows.append(_line(TABLE, info))
         head = {
             "format": _FORMAT,
             "cluster_id": cluster_id,
             "revision": revision,
-            "keys": len(values),
+            "keys": len(rows),
         }
         new = self.path.with_suffix(".new")
-        # line by line: one call for all would hold up other threads
-        write_private(new, "".join(f"{json.dumps(row)}\n" for row in (head, *values.items())))
+        write_private(new, f"{json.dumps(head)}\n{''.join(rows)}")
         os.replace(new, self.path)
+
+    def _line(self, route: Route) -> str:
+        known, line = self._lines.get(route.routespec, (None, ""))
+        return line if known is route else _line(ROUTES + route.routespec, encode_route(route))
 
     def read(self) -> tuple[Snapshot, float] | None:
         """The table, and how many seconds ago it was saved; None if there is none."""
@@ -94,3 +99,7 @@ class SavedTable:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             self._log.error("the table saved in %s cannot be used: %s", self.path, error)
             return None
+
+
+def _line(key: str, value: bytes) -> str:
+    return f"{json.dumps((key, value.decode()))}\n"
