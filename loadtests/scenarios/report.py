@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .flames import flame_graph
-from .metrics import Figure, cpu_seconds, failures, figures
+from .metrics import Figure, cpu_seconds, failures, figures, under_load
 from .plots import plots
 from .results import Result
 from .stage import Scenario
@@ -37,12 +37,12 @@ _CAUTION = (
 
 def generator_note(result: Result) -> str:
     """Whether the load generator was in the way."""
-    shares = [line["cpu"] for one in result.rounds for line in one.seconds]
+    # a short one says little
+    lines = [line for one in result.rounds for line in under_load(one) if line["for_s"] > 0.5]
+    shares = [line["cpu"] for line in lines]
     rates = [
         sum(sum(kind["times"].values()) for kind in line["kinds"].values()) / line["for_s"]
-        for one in result.rounds
-        for line in one.seconds
-        if line["for_s"] > 0.5
+        for line in lines
     ]
     most, rate = max(shares, default=0.0), max(rates, default=0.0)
     null = result.null.get("per_second", 0)

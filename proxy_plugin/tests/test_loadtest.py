@@ -361,6 +361,9 @@ def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
 
 def test_a_generator_that_is_in_the_way_says_so() -> None:
     busy = result(1)
+    # what it uses as users are told to stop
+    busy.rounds[0].seconds.append({**second(9, 5, count=0), "late": True, "cpu": 1.5})
+    busy.rounds[0].seconds.append({**second(9, 5, count=0), "for_s": 0.02, "cpu": 1.5})
     assert "was not in the way" in generator_note(busy)
     busy.rounds[0].seconds[0]["cpu"] = 0.95
     assert "may be in the way" in generator_note(busy)
