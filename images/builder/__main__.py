@@ -40,7 +40,7 @@ HUB = (
     "pycurl", "statsd", "psycopg2-binary", "PyMySQL",
 )  # fmt: skip
 SERVER = ("jupyterlab",)
-LOADTEST = ("locust", "matplotlib", "psutil", "rich", "trustme", "websocket-client")
+LOADTEST = ("locust", "matplotlib", "psutil", "rich", "websocket-client")
 #: What the load tests are, as their Dockerfile copies it.
 LOADTEST_TREES = (
     "proxy_plugin/tests/harness", "ci/demo", "loadtests/bench", "loadtests/scenarios",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import trustme
+if TYPE_CHECKING:
+    import trustme  # imported where it is used: the load tests' image has no need of it
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def make_certificates(directory: Path) -> Certificates:
         client_cert=directory / "client.pem",
         client_key=directory / "client-key.pem",
     )
-    ca = trustme.CA()
+    ca = _new_ca()
     ca.cert_pem.write_to_path(made.ca)
     _issue(ca, made.server_cert, made.server_key)
     _issue(ca, made.client_cert, made.client_key)
@@ -43,10 +45,16 @@ def make_certificates(directory: Path) -> Certificates:
 
 def make_expired(directory: Path) -> None:
     """Make ``ca.crt``, ``tls.crt`` and ``tls.key``, of a certificate that ended a minute ago."""
-    ca = trustme.CA()
+    ca = _new_ca()
     ca.cert_pem.write_to_path(directory / "ca.crt")
     ended = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=1)
     _issue(ca, directory / "tls.crt", directory / "tls.key", ended)
+
+
+def _new_ca() -> trustme.CA:
+    import trustme
+
+    return trustme.CA()
 
 
 def _issue(
