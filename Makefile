@@ -13,8 +13,8 @@ CODE := --config pyproject.toml . ../ci ../ci/setup ../chart ../images ../loadte
 CLUSTER := $(SETUP) venv kubernetes containers -- env PYTHONPATH=ci
 BENCH := $(SETUP) venv etcd chp wrk nginx -- env PYTHONPATH=loadtests:proxy_plugin/tests python -m bench
 
-# HUB=https://… loads a deployment, with TOKEN=… or, which ps does not show, JUNCTION_LOADTEST_TOKEN in
-# the environment; without HUB all is started here
+# HUB=https://… loads a deployment, with TOKEN from the environment, which ps shows nobody; without them
+# all is started here
 HUB ?=
 TOKEN ?=
 LOADTEST = $(SETUP) venv etcd chp wrk $(if $(findstring --profile,$(ARGS)),py-spy) -- env PYTHONPATH=loadtests:proxy_plugin/tests:ci python -m scenarios
@@ -56,7 +56,7 @@ bench-quick: ## The same up to 1,000 routes, in under 10 minutes
 ifneq ($(TOKEN),)
 loadtest: export JUNCTION_LOADTEST_TOKEN = $(TOKEN)
 endif
-loadtest: ## Load Junction and CHP, in 5 minutes; or a hub that runs: HUB=https://… TOKEN=… (ARGS="--help")
+loadtest: ## Load Junction and CHP, in 5 minutes; or a hub that runs: TOKEN=… make loadtest HUB=https://… (ARGS="--help")
 	@$(LOADTEST) run $(if $(HUB),--hub '$(HUB)') $(ARGS)
 
 chart-docs: ## Write what is made for the charts: schema, tables of values, presets

@@ -1,7 +1,7 @@
 """Load tests: how many users a proxy carries, and what gets slow first.
 
     make loadtest                              here, Junction beside configurable-http-proxy
-    make loadtest HUB=https://… TOKEN=…        a deployment that runs
+    TOKEN=… make loadtest HUB=https://…        a deployment that runs
 
 The way of a run: :mod:`.options` says what is to be done; :mod:`.runner` starts each scenario on
 each contestant in turn, again and again; a scenario's module (:mod:`.latency`, :mod:`.churn`,

@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="junction-loadtest", description="Load tests of JupyterHub's proxies.",
         allow_abbrev=False,
-        epilog="In a checkout: make loadtest [HUB=URL TOKEN=…] [ARGS=…]",
+        epilog="In a checkout: [TOKEN=…] make loadtest [HUB=URL] [ARGS=…]",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True)
     # whole names only: what hides a token (__main__) knows no others
@@ -185,7 +185,7 @@ def chosen(given: argparse.Namespace, missing: Callable[[str], str]) -> Options:
     local = not given.hub
     hub = "" if local else _hub(given.hub)
     if hub and not given.token:
-        refuse("--token is missing: an API token of an admin of that hub (TOKEN=… to make)")
+        refuse("--token is missing: an API token of an admin of that hub (TOKEN=… make …)")
 
     def number(what: str, here: float, there: float) -> float:
         value = getattr(given, what)
