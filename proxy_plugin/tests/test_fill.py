@@ -121,6 +121,21 @@ async def test_it_is_ready_once_chp_has_the_complete_table(world: World) -> None
     assert "jupyterhub" not in world.chp.routes[MARK], "the hub does not see it"
 
 
+async def test_why_chp_is_not_full_is_said_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said(what: str) -> int:
+        return sum("CHP is not full" in line and what in line for line in caplog.messages)
+
+    world.chp.up = False
+    await until(lambda: said("no complete table"), deadline=SOON)
+    await world.memory.write([put("/user/a/"), table()])
+    await until(lambda: said("answers POST"), deadline=SOON)
+    world.chp.up = True
+    await world.until(a=A)
+    assert said("no complete table") == said("answers POST") == 1
+
+
 async def test_what_changes_in_etcd_changes_in_chp(world: World) -> None:
     await world.memory.write([put("/user/a/"), put("/user/b/"), table()])
     await world.until(a=A, b=A)

@@ -93,16 +93,20 @@ def test_flags_of_chp_are_judged_one_by_one(flags: list[str], fate: str) -> None
 
 
 def test_https_without_a_type_is_z2jhs_default() -> None:
-    on: dict[str, Any] = {"proxy": {"https": {"enabled": True}}}
+    hosts = ["hub.example"]
+    on: dict[str, Any] = {"proxy": {"https": {"enabled": True, "hosts": hosts}}}
     manual: dict[str, Any] = {"proxy": {"https": {"type": "manual"}}}
     said = {one.path: one for one in check([("a", on)])}
     assert said["proxy.https.type"].fate == "step"
     assert "autohttps" in said["proxy.https.type"].says
-    assert on == {"proxy": {"https": {"enabled": True}}}
+    assert on == {"proxy": {"https": {"enabled": True, "hosts": hosts}}}
     for files in ((on, manual), (manual, on)):
         said = {one.path: one for one in check([("a", files[0]), ("b", files[1])])}
         assert "proxy-public-manual-tls" in said["proxy.https.type"].says
-    assert fates({"proxy": {"https": {"enabled": False}}}) == {"proxy.https.enabled": "same"}
+    # without hosts z2jh has no certificate to get, and nothing of HTTPS that is off counts
+    assert fates({"proxy": {"https": {"enabled": True}}}) == {"proxy.https.enabled": "same"}
+    off = {"enabled": False, "type": "manual", "secret": {"key": "my.key"}}
+    assert fates({"proxy": {"https": off}}) == {"proxy.https.enabled": "same"}
 
 
 def test_a_list_that_helm_drops_is_found() -> None:

@@ -140,6 +140,14 @@ def test_bad_input_is_one_clear_line(
     assert [path.name for path in tmp_path.iterdir()] == ["own.yaml"], "nothing is written"
 
 
+def test_values_of_a_chart_that_depends_on_z2jh_are_kept_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump({"jupyterhub": OWN["lists"]}))
+    assert migrate(["presets", "-o", str(tmp_path), "-f", str(file)]) == 0
+    written = yaml.safe_load((tmp_path / "takeover.yaml").read_text())
+    assert written == preset("takeover", own=OWN["lists"])
+
+
 def test_trusted_addresses_reach_z2jhs_proxy(tmp_path: Path) -> None:
     trust = ["--trust", "10.0.0.0/8", "--trust", "192.168.1.4"]
     assert migrate(["presets", "-o", str(tmp_path), *trust]) == 0

@@ -16,7 +16,7 @@ from ..commands.chp_flags import FLAGS
 from .options import FATES, OPTIONS, Fate, Option
 from .presets import ONE
 
-__all__ = ["BadValues", "Finding", "check", "merge", "read"]
+__all__ = ["BadValues", "Finding", "check", "merge", "read", "unwrapped"]
 
 Values = dict[str, Any]
 
@@ -100,25 +100,33 @@ def _merge_into(result: Values, values: Values) -> None:
 def check(files: Sequence[tuple[str, Values]]) -> list[Finding]:
     """What becomes of each key that is set in these files, by name and content, in helm's order.
 
-    And of one that is not: HTTPS that is switched on is of the type that z2jh has by default.
+    HTTPS with hosts and without a type is of the type that z2jh has by default, and what is said of
+    one that is switched off is not judged.
 
     Raises:
         BadValues: a key that z2jh does not have, a value of a wrong type, or two presets.
     """
-    files = [(name, _unwrapped(name, values)) for name, values in files]
+    files = [(name, unwrapped(name, values)) for name, values in files]
     values = merge([content for _, content in files])
     once = _look(values, "hub.extraFiles", ONE)
     if isinstance(once, dict) and len(once) > 2:
         raise BadValues("more than one of Junction's presets is given: give one at a time")
     https = _look(values, "proxy.https")
-    if isinstance(https, dict) and https.get("enabled") is True:
+    if isinstance(https, dict) and https.get("enabled") is True and https.get("hosts"):
         https.setdefault("type", "letsencrypt")
+    elif isinstance(https, dict) and https.get("enabled") is False:
+        https.pop("type", None)
+        https.pop("secret", None)
     found = [_judge(path, value) for path, value in _leaves(values, "", files)]
     return [*found, *_dropped(files)]
 
 
-def _unwrapped(name: str, values: Values) -> Values:
-    """The values of z2jh, also where they are those of a chart that depends on it."""
+def unwrapped(name: str, values: Values) -> Values:
+    """The values of z2jh, also where they are those of a chart that depends on it.
+
+    Raises:
+        BadValues: what stands under ``jupyterhub`` is no map.
+    """
     if _WRAPPER in values and not {"hub", "proxy"} & values.keys():
         inner = values[_WRAPPER]
         if not isinstance(inner, dict):

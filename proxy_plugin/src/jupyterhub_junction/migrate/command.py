@@ -20,7 +20,7 @@ from aiohttp import web
 from ..etcd import environment
 from ..etcd.store import EtcdStore
 from ..store import StoreRefused
-from .check import BadValues, check, merge, read
+from .check import BadValues, check, merge, read, unwrapped
 from .fill import Chp, Fill
 from .options import FATES
 from .presets import HUB_IMAGE, PRESETS, REPLICA_IMAGE, BadPreset, Names, preset
@@ -154,7 +154,7 @@ def _presets(options: argparse.Namespace) -> int:
         replica_image=options.replica_image,
         z2jh=options.z2jh_fullname,
     )
-    own = merge([read(path) for path in options.values])
+    own = merge([unwrapped(path, read(path)) for path in options.values])
     made = {name: preset(name, names, own, trust=options.trust) for name in PRESETS}
     words = "" if options.release == "junction" else f" --release {options.release}"
     folder = Path(options.output)

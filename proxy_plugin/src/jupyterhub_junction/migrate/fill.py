@@ -104,6 +104,7 @@ class Fill:
         self.store, self.chp, self.log = store, chp, log
         self.ready = False
         self.why = "no complete table was read from etcd yet"
+        self._said = ""
         self._table: dict[str, Route] | None = None
         self._lock = asyncio.Lock()  # CHP gets one change after the other
 
@@ -130,6 +131,8 @@ class Fill:
                         ):
                             table[route.routespec] = route
                     await self._take(table)
+                elif self._table is None:
+                    self._lost("etcd holds no complete table yet: the hub has not written it")
                 pause = LEAST_PAUSE
                 async for batch in self.store.watch(ROUTES, TABLE, revision=snapshot.revision + 1):
                     if self._table is None or any(event.key == TABLE for event in batch.events):
@@ -141,9 +144,10 @@ class Fill:
                         elif route := self._route(event.key, event.value):
                             table[route.routespec] = route
                     await self._take(table)
-            except StoreRefused:
+            except StoreRefused as error:
                 if self._table is None:
                     raise
+                self.log.warning("etcd: %s", error)
                 await asyncio.sleep(MOST_PAUSE)
             except StoreError as error:
                 if self._table is None:
@@ -181,18 +185,20 @@ class Fill:
                     if self._table is not None and not (
                         await self.chp.has(MARK) if self.ready else False
                     ):
-                        self._lost("CHP has no routes yet")
+                        self._lost("CHP has no routes yet", news=self.ready)
                         await self._put(self._table)
                         await self.chp.put(MARK, {"target": "http://127.0.0.1:9"})
-                        self.ready, self.why = True, ""
+                        self.ready, self.why, self._said = True, "", ""
                         self.log.info("CHP has all %d routes", len(self._table))
                 except ChpUnavailable as error:
                     self._lost(str(error))
             await asyncio.sleep(LOOK)
 
-    def _lost(self, why: str) -> None:
-        if self.ready:
-            self.log.warning("CHP is to be filled again: %s", why)
+    def _lost(self, why: str, *, news: bool = True) -> None:
+        """CHP is not full; said once for each reason."""
+        if news and why != self._said:
+            self.log.warning("CHP is not full: %s", why)
+            self._said = why
         self.ready, self.why = False, why
 
     async def _put(self, routes: Mapping[str, Route]) -> None:

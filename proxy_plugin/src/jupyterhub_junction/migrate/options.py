@@ -209,7 +209,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("proxy.https.enabled", "same", "as `proxy.https.type` says", "bool"),
     Option("proxy.https.type", "step",
            "the other replicas need the certificate: Junction's `replica.tls.secretName:"
-           " proxy-public-manual-tls`", "text", "manual", _is("manual")),
+           " proxy-public-manual-tls` (with a `fullnameOverride`:"
+           " `NAME-proxy-public-manual-tls`)", "text", "manual", _is("manual")),
     Option("proxy.https.type", "step",
            "the other replicas need the certificate: Junction's `replica.tls.secretName` is"
            " `proxy.https.secret.name`", "text", "secret", _is("secret")),
@@ -231,7 +232,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "hub.image", "step",
         "build it with Junction's plugin: images/hub with `--build-arg BASE=` yours, and name it by"
-        " `junction migrate presets --hub-image NAME:TAG`", "map", "an image of your own",
+        " `junction migrate presets -o chart/presets --hub-image NAME:TAG`", "map",
+        "an image of your own",
         lambda value: isinstance(value, Mapping) and bool(value.get("name") or value.get("tag")),
     ),
     Option("hub.image", "same", "pull policy and secrets stay", "map"),
