@@ -106,9 +106,10 @@ class Child:
                 return code
             if loop.time() - begun > 10:
                 pause = 0.05
-            self.log.error("%s %s: starting it again", self.name, said)
+            # first, and said then: whoever comes after this line waits for the next one
             if on_restart is not None:
                 on_restart()
+            self.log.error("%s %s: starting it again", self.name, said)
             self.process = None
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
