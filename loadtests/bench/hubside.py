@@ -263,12 +263,12 @@ async def main() -> None:
         await side.start()
         _say({"id": 0, "called": 0.0, "returned": time.monotonic()})
         while line := await reader.readline():
-            answering = asyncio.create_task(_answer(side, json.loads(line)))
-            running.add(answering)
-            answering.add_done_callback(running.discard)
+            task = asyncio.create_task(_answer(side, json.loads(line)))
+            running.add(task)
+            task.add_done_callback(running.discard)
     finally:
-        for answering in running:
-            answering.cancel()
+        for task in running:
+            task.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10):
                 await side.stop()

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from . import churn, class_begins, latency
-from .stage import Play, Stage
+from .stage import Play, Stage, together
 
 __all__ = ["DURING"]
 
@@ -41,16 +41,7 @@ async def meanwhile(play: Play) -> None:
             raise
         play.event(said, at)
 
-    tasks = [
-        asyncio.create_task(one)
-        for one in (DURING[play.settings["during"]].meanwhile(play), kill())
-    ]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await together([DURING[play.settings["during"]].meanwhile(play), kill()])
 
 
 def absent(stage: Stage, settings: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from typing import Self
 from . import churn, class_begins
 from .hubapi import Away, HubAPI
 from .options import Options, is_loopback
-from .stage import Change, LoadtestError, Stage
+from .stage import Change, LoadtestError, Stage, together
 
 __all__ = ["Deployment"]
 
@@ -77,7 +77,7 @@ class Deployment:
             if self._asked:
                 with contextlib.suppress(LoadtestError):
                     self._made |= dict.fromkeys(await self.api.named(self.prefix))
-            await self.remove([name for name in self._made if name not in self._given_up])
+            await self.remove()
         finally:
             await self.api.__aexit__(kind, error, trace)
 
@@ -93,13 +93,7 @@ class Deployment:
             async with room:
                 await work(name)
 
-        tasks = [asyncio.create_task(one(name)) for name in names]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await together(one(name) for name in names)
 
     async def create(self, count: int) -> list[str]:
         """Make so many users."""
@@ -109,8 +103,8 @@ class Deployment:
         await self.api.create(names)
         return names
 
-    async def remove(self, names: list[str]) -> None:
-        """Remove users and their servers; those that cannot be stay on the list.
+    async def remove(self) -> None:
+        """Remove all users and their servers; those that cannot be are given up, and listed.
 
         A hub that is away is asked again until the time for all of it is up.
         """
@@ -125,6 +119,7 @@ class Deployment:
             except LoadtestError:
                 refused[name] = refused.get(name, 0) + 1
 
+        names = [name for name in self._made if name not in self._given_up]
         if not names:
             return
         print(f"junction-loadtest: removing {len(names)} users", file=sys.stderr)
@@ -170,7 +165,7 @@ class Deployment:
                 stop=self._change(False), hub={"password": settings["password"]},
             )  # fmt: skip
         finally:
-            await self.remove([name for name in self._made if name not in self._given_up])
+            await self.remove()
 
     async def _tokens(self, names: list[str]) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .results import Round
 
-__all__ = ["Change", "Fault", "LoadtestError", "Play", "Scenario", "Stage"]
+__all__ = ["Change", "Fault", "LoadtestError", "Play", "Scenario", "Stage", "together"]
 
 
 class LoadtestError(Exception):
     """What is wrong, in one line, and what mends it."""
+
+
+async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it at once; what is under way when one fails, or this is cancelled, is ended."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)

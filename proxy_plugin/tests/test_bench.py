@@ -506,44 +506,38 @@ def _ended(process: psutil.Process) -> bool:
     return True
 
 
-def _slow_program(directory: Path) -> tuple[Path, Path]:
-    """A proxy's program that is never there, and the file that it writes its process id to."""
+@contextlib.asynccontextmanager
+async def _being_started(
+    directory: Path,
+) -> AsyncIterator[tuple[Hub, asyncio.Task[None], psutil.Process]]:
+    """A hub's side whose proxy's program runs, and is waited for; its start, and the program."""
     pid, program = directory / "pid", directory / "program"
     program.write_text(f"#!/bin/sh\necho $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 300\n")
     program.chmod(0o755)
-    return program, pid
-
-
-async def test_a_hubs_side_that_hangs_leaves_no_program(tmp_path: Path) -> None:
-    """Its proxy's program runs, and is waited for."""
-    program, pid = _slow_program(tmp_path)
-    hub = Hub(_chp_setup(tmp_path, program), tmp_path / "hub.log")
+    hub = Hub(_chp_setup(directory, program), directory / "hub.log")
     starting = asyncio.create_task(hub.start(60))
     try:
         await until(pid.exists, "the proxy's program")
-        started = psutil.Process(int(pid.read_text()))
+        yield hub, starting, psutil.Process(int(pid.read_text()))
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await hub.stop(grace=0.1)
+
+
+async def test_a_hubs_side_that_hangs_leaves_no_program(tmp_path: Path) -> None:
+    async with _being_started(tmp_path) as (hub, starting, started):
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         os.kill(hub.pid, signal.SIGSTOP)
-    finally:
-        await hub.stop(grace=0.1)
     await until(lambda: _ended(started), "the proxy's program has ended", deadline=SOON)
 
 
 async def test_a_hubs_side_that_is_terminated_leaves_no_program(tmp_path: Path) -> None:
     """A signal to all of a run's processes reaches it before anybody has closed its stdin."""
-    program, pid = _slow_program(tmp_path)
-    hub = Hub(_chp_setup(tmp_path, program), tmp_path / "hub.log")
-    starting = asyncio.create_task(hub.start(60))
-    try:
-        await until(pid.exists, "the proxy's program")
-        started = psutil.Process(int(pid.read_text()))
+    async with _being_started(tmp_path) as (hub, _, started):
         os.kill(hub.pid, signal.SIGTERM)
         await until(lambda: _ended(started), "the proxy's program has ended", deadline=SOON)
-    finally:
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
-        await hub.stop(grace=0.1)
 
 
 @pytest.mark.needs_programs
